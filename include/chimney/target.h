@@ -170,6 +170,7 @@ struct chimney_tcp_cached {
     uint8_t tos_or_traffic_class;     /* C56 */
     uint8_t user_priority;            /* 3 bits (C57) */
     char congestion_algorithm[16];    /* ours: "cubic", "reno"; empty: target's choice */
+    uint32_t reserved;                /* 0; the delegated state follows without a gap */
 };
 
 #define CHIMNEY_TIMER_OFF 0xFFFFFFFFu
@@ -357,12 +358,18 @@ struct chimney_target {
 };
 
 /**
- * Copies @ops and puts the default in place of every NULL entry: state verbs complete with FAILURE,
- * data verbs with UPLOAD_IN_PROGRESS, queries answer "nothing".  Returns @out.
+ * Copies @ops and puts the default in place of every NULL entry: state verbs write FAILURE, data
+ * verbs answer UPLOAD_IN_PROGRESS, queries answer "nothing".  Returns @out, or NULL if one of the
+ * five state verbs, the four data verbs or bind is missing: a verb has to be completed later, and
+ * only the target has a later, so these have no honest default (C86, C87).  @out is then still safe
+ * to call.
  */
 struct chimney_target_ops *chimney_target_ops_init(struct chimney_target_ops *out,
                                                    const struct chimney_target_ops *ops);
-/** The same for a host: completions are ignored. */
+/**
+ * The same for a host: completions are ignored.  NULL if one of the eight completions, receive_indicate
+ * or event is missing (C88, C89).
+ */
 struct chimney_host_ops *chimney_host_ops_init(struct chimney_host_ops *out,
                                                const struct chimney_host_ops *ops);
 

@@ -44,8 +44,18 @@ const char *tree_verb_name(enum tree_verb verb);
 
 /**
  * Checks shape, types, revisions, sizes and lengths of a whole tree before anything is done with it
- * (C14 to C16, C26, C102, C103, C112).  Returns NULL, or a line that says what is wrong and names
- * the row.  @verb decides what may follow a block (an invalidate tree carries no state, C204).
+ * (C14 to C16, C18, C26, C102, C103, C112, C201, C227).  Returns NULL, or a line that says what is
+ * wrong and begins with the row ("C15: ...").  @verb decides what stands behind a block:
+ *
+ *   initiate    the combined type behind new objects, nothing behind linkers and placeholders; the
+ *               root is a neighbor; the type of a placeholder is ignored
+ *   query       what the type says; to be filled in
+ *   update      cached and combined types: cached values to take over; any other type: a bare
+ *               reference, as in a relink, behind which nothing is read
+ *   invalidate  nothing, whatever the type (C204)
+ *   terminate   delegated types only (C227); to be filled in
+ *
+ * Except in an initiate the root may be of any layer, and a placeholder may have dependents.
  */
 const char *tree_validate(enum tree_verb verb, const struct chimney_block *root);
 
@@ -55,6 +65,12 @@ void tree_walk(struct chimney_block *root,
                void *arg);
 /** Writes @status into every block. */
 void tree_set_status(struct chimney_block *root, chimney_status status);
+
+/** True for the RFC 793 states in which a connection may be offloaded (C58). */
+static inline bool tree_tcp_state_legal(uint32_t state)
+{
+    return state >= TcpConnectionEstablished && state <= TcpConnectionLastAck;
+}
 
 /**
  * How an initiate takes objects; each returns the block's status and, on success, the context that
@@ -72,7 +88,10 @@ struct tree_taker {
  * C159).  Does not complete the verb.
  */
 void tree_initiate(struct chimney_block *root, const struct tree_taker *taker, void *arg);
-/** True for the statuses that mean "no room" and do not stop the walk (C156). */
+/**
+ * True for the statuses that concern their own block alone and do not stop the walk (C156): every
+ * category of contract.md 2.3; not FAILURE, nor any code that is not in that list (C157).
+ */
 bool tree_status_is_resource(chimney_status status);
 
 #endif

@@ -69,6 +69,11 @@ struct tcp_params {
 /** Fills in the defaults named above. */
 void tcp_params_default(struct tcp_params *params);
 
+/** Time as ticks of @params, rounded up; saturates below TCP_TIMER_OFF (71 minutes at 1 MHz). */
+uint32_t tcp_to_ticks(const struct tcp_params *params, tcp_time time);
+/** Ticks of @params as time. */
+tcp_time tcp_from_ticks(const struct tcp_params *params, uint32_t ticks);
+
 /** Constant, cached and delegated variables in the contract's units (contract.md 1.5). */
 #define TCP_FLAG_TIMESTAMP_ENABLED 0x01u
 #define TCP_FLAG_SACK_ENABLED 0x02u
@@ -162,6 +167,7 @@ struct tcp_import {
     uint32_t snd_len, rcv_len;
     enum tcp_fin_policy fin_policy;
     bool quiet; /* do not send the ACK and the retransmission that usually follow an import */
+    uint8_t ip_header; /* bytes of IP header that path_mtu includes: 20 or 40; 0: 40 (safe) */
 };
 #define TCP_E_STATE (-1)    /* state that cannot be offloaded (C58) */
 #define TCP_E_SEQUENCE (-2) /* sequence numbers out of order */

@@ -19,16 +19,21 @@ struct repair_state {
     socklen_t addrlen;
     uint32_t snd_una, write_seq, rcv_nxt;
     uint32_t snd_nxt_low, snd_nxt_high; /* sent for certain / perhaps (trap T2) */
-    uint32_t sendq_len;  /* bytes [snd_una, write_seq) */
-    uint32_t recvq_len;  /* bytes [rcv_nxt - recvq_len, rcv_nxt) */
+    uint32_t sendq_len;                 /* bytes [snd_una, write_seq) */
+    uint32_t recvq_len;                 /* bytes [rcv_nxt - recvq_len, rcv_nxt) */
     bool timestamps, sack, wscale, ecn;
     uint8_t snd_wscale, rcv_wscale;
     uint16_t mss_clamp;
-    uint32_t tsval;      /* TCP_TIMESTAMP as read (its lowest bit is lost, T5a); 0: leave alone */
+    uint32_t tsval; /* TCP_TIMESTAMP as read (its lowest bit is lost, T5a); 0: leave alone */
     struct tcp_repair_window window;
     /* Options that the hand-off itself disturbs (T4, T7). */
     int reuseaddr, user_maxseg, sndbuf, buf_lock;
-    bool bound_by_kernel; /* the local port was chosen by the kernel: bind while parked (2.5) */
+    /*
+     * The port was not the program's own choice (connect() or accept() gave it).  Not readable;
+     * found out by repair_park(), whose bind() then succeeds instead of saying "bound already"
+     * (2.5).
+     */
+    bool bound_by_kernel;
     /* Options a target needs: values of the cached state. */
     int nodelay, cork, keepalive, keep_idle_s, keep_intvl_s, keep_cnt, user_timeout_ms;
     int rcvbuf, tos, ttl, priority, mark;
@@ -43,7 +48,10 @@ struct repair_state {
  */
 const char *repair_why_not(int fd);
 
-int repair_freeze(int fd);
+/**
+ * Switches repair mode on.  Reads what that destroys (SO_REUSEADDR) into @state first.
+ */
+int repair_freeze(int fd, struct repair_state *state);
 /**
  * Reads everything.  Queued data is copied into the rings at position 0 (base, power-of-two size).
  * -ENOBUFS: a queue is longer than its ring (recvq_len / sendq_len say how long): nothing changed.
@@ -55,8 +63,12 @@ struct repair_rings {
 int repair_dump(int fd, const struct repair_rings *rings, struct repair_state *state);
 /** Length of both queues, cheaply, before anything is done. */
 int repair_queues(int fd, uint32_t *sendq, uint32_t *recvq);
-/** connect(AF_UNSPEC), clear the error, bind again if @state->bound_by_kernel. */
-int repair_park(int fd, const struct repair_state *state);
+/**
+ * connect(AF_UNSPEC), clear the error, bind to the old address again; sets @state->bound_by_kernel.
+ * @*parked: the connection has left the kernel even though an error is returned; the way back is
+ * repair_restore() then, not repair_unfreeze().
+ */
+int repair_park(int fd, struct repair_state *state, bool *parked);
 
 /** What the target gives back, for repair_restore(). */
 struct repair_restore {
@@ -64,7 +76,7 @@ struct repair_restore {
     uint32_t snd_una, snd_max;      /* snd_max: highest ever sent, for certain or perhaps (T3) */
     uint32_t rcv_nxt;
     struct tcp_repair_window window;
-    uint32_t tsval_floor;           /* set TCP_TIMESTAMP to an even value >= this; 0: leave alone */
+    uint32_t tsval_floor; /* set TCP_TIMESTAMP to an even value >= this; 0: leave alone */
     /* Data, as ring ranges: [una_pos, una_pos + sent) in flight, then unsent; [rcv_pos - unread,
      * rcv_pos) not yet read by the program. */
     const uint8_t *send_base, *receive_base;
@@ -74,13 +86,18 @@ struct repair_restore {
     uint64_t rcv_pos;
     uint32_t unread_len;
 };
-/** Steps 2 to 6 of an upload: the socket is ESTABLISHED again, still frozen, no packet left. */
+/**
+ * Steps 2 to 6 of an upload: the socket is ESTABLISHED again, still frozen, no packet left.  May be
+ * called again after it failed, or after it succeeded and was not thawed: begins from a parked
+ * socket.
+ */
 int repair_restore(int fd, const struct repair_restore *r);
 /** Step 7: appends received in-order payload to the frozen socket. */
 int repair_append(int fd, const void *data, uint32_t len);
 /**
- * Steps 10 to 12: thaw (window probe), options back, unsent data sent.  @*left: unsent bytes that did
- * not fit (0 in all but memory pressure); they begin at una_pos + sent_len + unsent_len - *left.
+ * Steps 10 to 12: thaw (window probe), options back, unsent data sent.  @*left: unsent bytes that
+ * did not fit (0 in all but memory pressure); they begin at una_pos + sent_len + unsent_len -
+ * *left.
  */
 int repair_thaw(int fd, const struct repair_restore *r, uint32_t *left);
 /** Undoes a freeze without a park (offload given up before step 10). */

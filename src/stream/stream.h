@@ -86,7 +86,10 @@ struct stream_slot {
     struct stream_ring send, receive;
 };
 
-/** A ring of slot numbers: dedicated producer, dedicated consumer. */
+/**
+ * A ring of slot numbers: any number of producers, one consumer.  A cell holds a slot number plus
+ * one; 0 is empty.
+ */
 struct stream_queue {
     _Alignas(STREAM_CACHELINE) _Atomic uint32_t head;
     _Alignas(STREAM_CACHELINE) _Atomic uint32_t tail;

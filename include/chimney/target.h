@@ -359,19 +359,21 @@ struct chimney_target {
 
 /**
  * Copies @ops and puts the default in place of every NULL entry: state verbs write FAILURE, data
- * verbs answer UPLOAD_IN_PROGRESS, queries answer "nothing".  Returns @out, or NULL if one of the
- * five state verbs, the four data verbs or bind is missing: a verb has to be completed later, and
- * only the target has a later, so these have no honest default (C86, C87).  @out is then still safe
- * to call.
+ * verbs answer UPLOAD_IN_PROGRESS, queries answer "nothing".  Returns @out.
  */
 struct chimney_target_ops *chimney_target_ops_init(struct chimney_target_ops *out,
                                                    const struct chimney_target_ops *ops);
-/**
- * The same for a host: completions are ignored.  NULL if one of the eight completions, receive_indicate
- * or event is missing (C88, C89).
- */
+/** The same for a host: completions are ignored. */
 struct chimney_host_ops *chimney_host_ops_init(struct chimney_host_ops *out,
                                                const struct chimney_host_ops *ops);
+/**
+ * True if no entry is missing that has no honest default: the five state verbs, the four data verbs
+ * and bind (C86, C87); the eight completions, receive_indicate and event (C88, C89).  A verb has to
+ * be completed later and only the target has a later; a host that ignores a completion loses a tree.
+ * Whoever couples a host to a target asks both and refuses.
+ */
+bool chimney_target_ops_complete(const struct chimney_target_ops *ops);
+bool chimney_host_ops_complete(const struct chimney_host_ops *ops);
 
 #ifdef __cplusplus
 }

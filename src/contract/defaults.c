@@ -1,10 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The tables of functions with every hole filled, so that no caller ever tests an entry for NULL.
- *
- * Some entries have no honest default.  A state verb has to be completed later, and only the target
- * has a later; a host that ignores a completion loses a tree.  NDIS refuses a table without them
- * (C86 to C89), and so do the two functions here: the copy is safe to call, and NULL is returned.
+ * The tables of functions with every hole filled, so that no caller ever tests an entry for NULL,
+ * and the question whether a table is fit for use.
  */
 #include <string.h>
 
@@ -63,40 +60,31 @@ static void no_bind(struct chimney_target *target, const struct chimney_host_ops
 {
 }
 
-/* Puts @fallback where the entry is missing; MANDATORY also remembers that it was. */
-#define OPTIONAL(table, entry, fallback)                                                           \
+/* Puts @fallback where the entry is missing. */
+#define DEFAULT(table, entry, fallback)                                                            \
     do {                                                                                           \
         if (!(table)->entry)                                                                       \
             (table)->entry = (fallback);                                                           \
-    } while (0)
-#define MANDATORY(table, entry, fallback)                                                          \
-    do {                                                                                           \
-        if (!(table)->entry) {                                                                     \
-            (table)->entry = (fallback);                                                           \
-            complete = false;                                                                      \
-        }                                                                                          \
     } while (0)
 
 struct chimney_target_ops *chimney_target_ops_init(struct chimney_target_ops *out,
                                                    const struct chimney_target_ops *ops)
 {
-    bool complete = true;
-
     *out = *ops;
-    MANDATORY(out, initiate, fail_tree);
-    MANDATORY(out, query, fail_tree);
-    MANDATORY(out, update, fail_tree);
-    MANDATORY(out, invalidate, fail_tree);
-    MANDATORY(out, terminate, fail_tree);
-    MANDATORY(out, send, no_send);
-    MANDATORY(out, receive, no_receive);
-    MANDATORY(out, disconnect, no_disconnect);
-    MANDATORY(out, forward, no_forward);
-    MANDATORY(out, bind, no_bind);
-    OPTIONAL(out, get_capabilities, no_capabilities);
-    OPTIONAL(out, set_parameters, no_parameters);
-    OPTIONAL(out, get_statistics, no_statistics);
-    return complete ? out : NULL;
+    DEFAULT(out, initiate, fail_tree);
+    DEFAULT(out, query, fail_tree);
+    DEFAULT(out, update, fail_tree);
+    DEFAULT(out, invalidate, fail_tree);
+    DEFAULT(out, terminate, fail_tree);
+    DEFAULT(out, send, no_send);
+    DEFAULT(out, receive, no_receive);
+    DEFAULT(out, disconnect, no_disconnect);
+    DEFAULT(out, forward, no_forward);
+    DEFAULT(out, bind, no_bind);
+    DEFAULT(out, get_capabilities, no_capabilities);
+    DEFAULT(out, set_parameters, no_parameters);
+    DEFAULT(out, get_statistics, no_statistics);
+    return out;
 }
 
 static void ignore_tree(struct chimney_host *host, struct chimney_block *root) {}
@@ -142,21 +130,32 @@ static void ignore_frame(struct chimney_host *host, int ifindex, const uint8_t *
 struct chimney_host_ops *chimney_host_ops_init(struct chimney_host_ops *out,
                                                const struct chimney_host_ops *ops)
 {
-    bool complete = true;
-
     *out = *ops;
-    MANDATORY(out, initiate_complete, ignore_tree);
-    MANDATORY(out, query_complete, ignore_tree);
-    MANDATORY(out, update_complete, ignore_tree);
-    MANDATORY(out, invalidate_complete, ignore_tree);
-    MANDATORY(out, terminate_complete, ignore_tree);
-    MANDATORY(out, send_complete, ignore_send);
-    MANDATORY(out, disconnect_complete, ignore_disconnect);
-    MANDATORY(out, forward_complete, ignore_forward);
-    MANDATORY(out, receive_indicate, ignore_indication);
-    MANDATORY(out, event, ignore_event);
-    OPTIONAL(out, status, ignore_status);
-    OPTIONAL(out, neighbor_query, assume_reachable);
-    OPTIONAL(out, receive, ignore_frame);
-    return complete ? out : NULL;
+    DEFAULT(out, initiate_complete, ignore_tree);
+    DEFAULT(out, query_complete, ignore_tree);
+    DEFAULT(out, update_complete, ignore_tree);
+    DEFAULT(out, invalidate_complete, ignore_tree);
+    DEFAULT(out, terminate_complete, ignore_tree);
+    DEFAULT(out, send_complete, ignore_send);
+    DEFAULT(out, disconnect_complete, ignore_disconnect);
+    DEFAULT(out, forward_complete, ignore_forward);
+    DEFAULT(out, receive_indicate, ignore_indication);
+    DEFAULT(out, event, ignore_event);
+    DEFAULT(out, status, ignore_status);
+    DEFAULT(out, neighbor_query, assume_reachable);
+    DEFAULT(out, receive, ignore_frame);
+    return out;
+}
+
+bool chimney_target_ops_complete(const struct chimney_target_ops *ops)
+{
+    return ops->initiate && ops->query && ops->update && ops->invalidate && ops->terminate &&
+           ops->send && ops->receive && ops->disconnect && ops->forward && ops->bind;
+}
+
+bool chimney_host_ops_complete(const struct chimney_host_ops *ops)
+{
+    return ops->initiate_complete && ops->query_complete && ops->update_complete &&
+           ops->invalidate_complete && ops->terminate_complete && ops->send_complete &&
+           ops->disconnect_complete && ops->forward_complete && ops->receive_indicate && ops->event;
 }

@@ -255,8 +255,6 @@ static const char *check_block(enum tree_verb verb, const struct chimney_block *
     }
     if (role == TREE_NEW)
         return "C18: the cell of an object that is not offloaded";
-    if (verb == TREE_UPDATE && layer == TREE_PATH && block->dependents)
-        return "C201: a connection is never linked to another path";
     return check_state(verb, block);
 }
 

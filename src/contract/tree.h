@@ -44,7 +44,7 @@ const char *tree_verb_name(enum tree_verb verb);
 
 /**
  * Checks shape, types, revisions, sizes and lengths of a whole tree before anything is done with it
- * (C14 to C16, C18, C26, C102, C103, C112, C201, C227).  Returns NULL, or a line that says what is
+ * (C14 to C16, C18, C26, C102, C103, C112, C227).  Returns NULL, or a line that says what is
  * wrong and begins with the row ("C15: ...").  @verb decides what stands behind a block:
  *
  *   initiate    the combined type behind new objects, nothing behind linkers and placeholders; the

@@ -29,5 +29,7 @@ struct xsk_config {
 struct port *xsk_open(const struct xsk_config *config, char *err, size_t errlen);
 /** Socket of receive queue @queue, for the XSKMAP, or -1. */
 int xsk_queue_fd(const struct port *port, unsigned queue);
+/** For tests: true if every frame of the umem is in exactly one place and all counters agree. */
+bool xsk_consistent(const struct port *port);
 
 #endif

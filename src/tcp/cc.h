@@ -2,7 +2,7 @@
 /*
  * Congestion control as callbacks.
  *
- * An algorithm owns two numbers, cwnd and ssthresh, and whatever it keeps in its private words.  The
+ * An algorithm owns two numbers, cwnd and ssthresh, and whatever it keeps in its private words. The
  * engine tells it what happened; when to send what is the engine's business.  All sizes are bytes.
  * A further algorithm is a file with one struct tcp_cc_ops and a line in cc.c.
  */

@@ -17,13 +17,13 @@
 #define CUBIC_MAX_MS 100000
 
 struct cubic {
-    tcp_time epoch;    /* start of this growth period; 0: not begun */
-    uint32_t w_max;    /* window at the last reduction, after fast convergence */
-    uint32_t k_ms;     /* time from epoch to w_max */
-    uint32_t w_est;    /* Reno's window */
-    uint32_t w_prior;  /* window just before the last reduction */
-    uint32_t credit;   /* bytes acknowledged towards growth of cwnd, scaled by cwnd */
-    uint32_t est_acc;  /* the same for w_est */
+    tcp_time epoch;   /* start of this growth period; 0: not begun */
+    uint32_t w_max;   /* window at the last reduction, after fast convergence */
+    uint32_t k_ms;    /* time from epoch to w_max */
+    uint32_t w_est;   /* Reno's window */
+    uint32_t w_prior; /* window just before the last reduction */
+    uint32_t credit;  /* bytes acknowledged towards growth of cwnd, scaled by cwnd */
+    uint32_t est_acc; /* the same for w_est */
 };
 _Static_assert(sizeof(struct cubic) <= TCP_CC_PRIVATE_WORDS * 8, "fits the private words");
 
@@ -133,10 +133,10 @@ static void cubic_reduce(struct tcp_cc *cc, uint32_t inflight)
     cubic->epoch = 0;
     cubic->w_prior = w;
     /* Fast convergence: a flow whose peaks fall gives room to newcomers (RFC 9438 4.7). */
-    cubic->w_max = w < cubic->w_max
-                       ? (uint32_t)((uint64_t)w * (CUBIC_BETA_DEN + CUBIC_BETA_NUM) /
-                                    (2 * CUBIC_BETA_DEN))
-                       : w;
+    cubic->w_max =
+        w < cubic->w_max
+            ? (uint32_t)((uint64_t)w * (CUBIC_BETA_DEN + CUBIC_BETA_NUM) / (2 * CUBIC_BETA_DEN))
+            : w;
     w = (uint32_t)((uint64_t)w * CUBIC_BETA_NUM / CUBIC_BETA_DEN);
     cc->ssthresh = tcp_max(w, 2 * cc->mss);
 }

@@ -54,9 +54,7 @@ static void reno_on_spurious(struct tcp_cc *cc, tcp_time now)
     tcp_cc_restore(cc);
 }
 
-static void reno_on_idle(struct tcp_cc *cc, tcp_time idle, tcp_time now)
-{
-}
+static void reno_on_idle(struct tcp_cc *cc, tcp_time idle, tcp_time now) {}
 
 const struct tcp_cc_ops tcp_cc_reno = {
     .name = "reno",

@@ -1,0 +1,219 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Loss detection and recovery: RFC 6675 with SACK, RFC 6582 (NewReno) without.
+ *
+ * Theory of operation.  Three states:
+ *   NONE  nothing is missing, or not certainly.  Duplicate ACKs let new data out (limited transmit,
+ *         RFC 3042), because what they say has left the network no longer counts as in flight.
+ *   FAST  something is lost.  Entered when three segments' worth above it were SACKed, or after
+ *         three duplicate ACKs; the window was reduced once.  One lost segment goes out at once,
+ *         the others as the pipe (RFC 6675: bytes believed in flight) allows.  Left when everything
+ *         that was sent before is acknowledged.
+ *   RTO   the retransmission timer fired.  Everything not SACKed is lost, the window is one segment
+ *         and grows by slow start.  Left as FAST is.
+ * The SACK marks survive a first timeout.  If the first byte itself is SACKed, or the timer fires
+ * again, the peer may have reneged (RFC 2018 section 8): the marks are dropped.
+ *
+ * Undo (Eifel, RFC 3522): if the first ACK after a retransmission echoes a stamp older than that
+ * retransmission, the original had arrived: the loss marks and the reduction are taken back.
+ *
+ * Nothing outside this file decides that something is lost; a detector that works by time would
+ * take the place of detect_by_sack() and use the send times the scoreboard keeps.
+ */
+#include "tcp/conn.h"
+
+#define MAX_REORDERING 300u /* segments; as Linux's tcp_max_reordering */
+
+static uint32_t dup_threshold(const struct tcp_conn *c)
+{
+    uint32_t threshold = tcp_max(c->params->dup_ack_threshold, 1);
+
+    return tcp_max(threshold, tcp_min(c->reordering, MAX_REORDERING));
+}
+
+/* Without SACK every duplicate ACK stands for a segment that has left the network. */
+static uint32_t reno_delivered(const struct tcp_conn *c)
+{
+    uint32_t flight = tcp_flight(c) - c->lost_bytes;
+
+    if (c->flags & F_SACK)
+        return 0;
+    return tcp_min((uint64_t)c->dup_acks * c->mss, flight);
+}
+
+/** Bytes believed to be in the network (RFC 6675 section 4). */
+uint32_t tcp_pipe(const struct tcp_conn *c)
+{
+    return tcp_flight(c) - c->sacked_bytes - c->lost_bytes - reno_delivered(c);
+}
+
+static void enter(struct tcp_conn *c, enum tcp_recovery state)
+{
+    c->recovery = state;
+    c->recover = c->snd_max;
+    c->flags &= ~F_EIFEL;
+    c->flags |= F_REXMT_ONE;
+}
+
+static void leave(struct tcp_conn *c)
+{
+    c->recovery = RECOVERY_NONE;
+    c->flags &= ~(F_REXMT_ONE | F_EIFEL);
+    c->dup_acks = 0;
+}
+
+static void enter_fast(struct tcp_conn *c, tcp_time now)
+{
+    c->cc.ops->on_congestion(&c->cc, TCP_CC_LOSS, tcp_flight(c), now);
+    enter(c, RECOVERY_FAST);
+    c->stats.fast_retransmits++;
+    if (c->flags & F_ECN)
+        c->flags |= F_CWR;
+}
+
+/** A lost segment goes out again: remember when, for undo. */
+void tcp_loss_on_resend(struct tcp_conn *c)
+{
+    if (c->recovery == RECOVERY_NONE || c->flags & F_EIFEL)
+        return;
+    c->eifel_ts = c->ts_last;
+    c->flags |= F_EIFEL;
+}
+
+static bool spurious(const struct tcp_conn *c, const struct tcp_segment *seg)
+{
+    return c->flags & F_EIFEL && c->flags & F_TIMESTAMP && seg->has_timestamp && seg->tsecr &&
+           seq_lt(seg->tsecr, c->eifel_ts);
+}
+
+static void undo(struct tcp_conn *c, tcp_time now)
+{
+    c->cc.ops->on_spurious(&c->cc, now);
+    for (unsigned i = c->span_count; i-- > 0;) {
+        if (c->span[i].state == SPAN_SACKED)
+            continue;
+        tcp_span_set(c, c->span[i].left, c->span[i].right, SPAN_FLIGHT, now);
+    }
+    leave(c);
+}
+
+/* The segment at SND.UNA is lost, unless it is known otherwise. */
+static void mark_first_lost(struct tcp_conn *c)
+{
+    uint32_t end;
+
+    if (!tcp_flight(c) || tcp_span_at(c, c->snd_una, &end) != SPAN_FLIGHT)
+        return;
+    end = seq_min(end, c->snd_una + c->mss);
+    tcp_span_force(c, c->snd_una, end, SPAN_LOST, 0);
+}
+
+/*
+ * RFC 6675 IsLost(): below a SACKed span everything is lost if that span and those above it have
+ * DupThresh ranges, or more than DupThresh - 1 segments of bytes.
+ */
+static void detect_by_sack(struct tcp_conn *c)
+{
+    uint32_t threshold = dup_threshold(c), ranges = 0;
+    uint64_t bytes = 0;
+
+    for (unsigned i = c->span_count; i-- > 0;) {
+        if (c->span[i].state != SPAN_SACKED)
+            continue;
+        bytes += c->span[i].right - c->span[i].left;
+        if (++ranges >= threshold || bytes > (uint64_t)(threshold - 1) * c->mss) {
+            tcp_span_mark_lost(c, c->span[i].left, false);
+            return;
+        }
+    }
+}
+
+static void on_ack_with_sack(struct tcp_conn *c, const struct tcp_ack_info *info, tcp_time now)
+{
+    if (c->sacked_bytes)
+        detect_by_sack(c);
+    if (c->recovery == RECOVERY_NONE && info->duplicate && c->dup_acks >= dup_threshold(c))
+        mark_first_lost(c); /* also when earlier SACKs were seen by the previous owner (C69) */
+    if (c->recovery == RECOVERY_NONE && c->lost_bytes)
+        enter_fast(c, now);
+}
+
+static void on_ack_without_sack(struct tcp_conn *c, const struct tcp_ack_info *info, tcp_time now)
+{
+    if (info->acked) {
+        uint32_t segments = (info->acked + c->mss - 1) / c->mss;
+
+        /* A partial ACK: the next hole is lost as well (RFC 6582 3.2 step 3). */
+        if (c->recovery == RECOVERY_FAST) {
+            mark_first_lost(c);
+            c->flags |= F_REXMT_ONE;
+            segments--;
+        }
+        c->dup_acks -= tcp_min(segments, c->dup_acks);
+        if (c->recovery == RECOVERY_NONE)
+            c->dup_acks = 0;
+        return;
+    }
+    /* Duplicates of what a timeout sent again must not look like a new loss (RFC 6582 3.2). */
+    if (info->duplicate && c->recovery == RECOVERY_NONE && c->dup_acks >= dup_threshold(c) &&
+        seq_gt(c->snd_una, c->recover)) {
+        mark_first_lost(c);
+        enter_fast(c, now);
+    }
+}
+
+/** After the scoreboard and SND.UNA have taken an ACK in. */
+void tcp_loss_on_ack(struct tcp_conn *c, const struct tcp_segment *seg,
+                     const struct tcp_ack_info *info, tcp_time now)
+{
+    if (info->acked && c->flags & F_EIFEL) {
+        if (spurious(c, seg))
+            undo(c, now);
+        c->flags &= ~F_EIFEL;
+        c->eifel_ts = 0;
+    }
+    if (c->recovery != RECOVERY_NONE && seq_geq(c->snd_una, c->recover))
+        leave(c);
+    if (info->duplicate && c->dup_acks < UINT8_MAX)
+        c->dup_acks++;
+    if (c->flags & F_SACK) {
+        if (info->acked && c->recovery == RECOVERY_NONE)
+            c->dup_acks = 0;
+        on_ack_with_sack(c, info, now);
+    } else {
+        on_ack_without_sack(c, info, now);
+    }
+}
+
+/** The retransmission timer fired with data in flight. */
+void tcp_loss_on_rto(struct tcp_conn *c, tcp_time now)
+{
+    const struct tcp_span *first = c->span_count ? &c->span[0] : NULL;
+    bool reneged = first && first->left == c->snd_una && first->state == SPAN_SACKED;
+
+    if (reneged || c->backoff > 0)
+        tcp_span_clear(c);
+    /* A second timeout in a row must not halve ssthresh again (RFC 5681 3.1). */
+    if (c->recovery == RECOVERY_RTO && seq_lt(c->snd_una, c->recover) && c->backoff > 0)
+        c->cc.cwnd = c->cc.mss;
+    else
+        c->cc.ops->on_rto(&c->cc, tcp_flight(c), now);
+    c->dup_acks = 0;
+    tcp_span_mark_lost(c, c->snd_max, true);
+    enter(c, RECOVERY_RTO);
+    if (c->flags & F_ECN)
+        c->flags |= F_CWR;
+}
+
+/** What is in flight is too large for the path: send it again, but that is not congestion. */
+void tcp_loss_on_smaller_mss(struct tcp_conn *c)
+{
+    if (!tcp_flight(c))
+        return;
+    tcp_span_mark_lost(c, c->snd_max, true);
+    c->flags |= F_REXMT_ONE;
+    if (c->recovery == RECOVERY_NONE) {
+        c->recovery = RECOVERY_FAST;
+        c->recover = c->snd_max;
+    }
+}

@@ -1,0 +1,96 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Round-trip time: stamps, samples, RTO (RFC 6298, RFC 7323, contract.md 5.4).
+ *
+ * Samples come from a short log of when segments were first sent: microsecond resolution, several
+ * per round trip.  The log is emptied by every retransmission, so a sample is never ambiguous
+ * (Karn). While it is empty the echoed timestamp serves, in milliseconds.
+ *
+ * As in Linux the RTO is SRTT + max(4 RTTVAR, minimum): the minimum covers the peer's delayed ACK,
+ * which comes on top of the round trip.
+ */
+#include "tcp/conn.h"
+
+#define RTO_INITIAL TCP_SEC          /* RFC 6298 2.1 */
+#define RTT_MAX_US (UINT32_MAX / 16) /* 268 s; keeps srtt * 8 in 32 bits */
+
+/** The stamp clock, in milliseconds. */
+uint32_t tcp_ts_now(const struct tcp_conn *c, tcp_time now)
+{
+    return c->ts_base + (now > c->ts_epoch ? (uint32_t)((now - c->ts_epoch) / TCP_MSEC) : 0);
+}
+
+/** A segment of new data ending before @end leaves. */
+void tcp_rtt_sent(struct tcp_conn *c, uint32_t end, tcp_time now)
+{
+    if (c->rtt_count == TCP_RTT_LOG)
+        return;
+    c->rtt_log[(c->rtt_head + c->rtt_count) % TCP_RTT_LOG] = (struct tcp_rtt_entry){end, now};
+    c->rtt_count++;
+}
+
+void tcp_rtt_forget(struct tcp_conn *c)
+{
+    c->rtt_count = 0;
+}
+
+static void rtt_update(struct tcp_conn *c, uint32_t us)
+{
+    if (!c->srtt) {
+        c->srtt = us * 8;
+        c->rttvar = us * 2; /* RTTVAR = R / 2 */
+    } else {
+        int32_t error = (int32_t)(us - c->srtt / 8);
+
+        c->srtt += error;
+        c->rttvar += (error < 0 ? -error : error) - (int32_t)(c->rttvar / 4);
+    }
+    if (!c->srtt)
+        c->srtt = 1; /* 0 means unknown */
+    c->backoff = 0;
+}
+
+/** Takes a sample from an ACK that advances SND.UNA.  Returns it in microseconds, or 0. */
+uint32_t tcp_rtt_measure(struct tcp_conn *c, const struct tcp_segment *seg, tcp_time now)
+{
+    uint64_t us = 0;
+
+    while (c->rtt_count && seq_leq(c->rtt_log[c->rtt_head].end, seg->ack)) {
+        tcp_time sent = c->rtt_log[c->rtt_head].sent;
+
+        us = now > sent ? (now - sent) / TCP_USEC : 0;
+        us = us ? us : 1;
+        c->rtt_head = (c->rtt_head + 1) % TCP_RTT_LOG;
+        c->rtt_count--;
+    }
+    if (!us && c->flags & F_TIMESTAMP && seg->has_timestamp && seg->tsecr) {
+        /* (NicTime + NicDelta) - echo: C426.  An echo from the future is not believed. */
+        int32_t ms = (int32_t)(tcp_ts_now(c, now) - seg->tsecr);
+
+        if (ms >= 0)
+            us = ms ? (uint64_t)ms * 1000 : 1000;
+    }
+    if (us)
+        rtt_update(c, tcp_min(us, RTT_MAX_US));
+    return tcp_min(us, RTT_MAX_US);
+}
+
+/** The RTO without backoff. */
+tcp_time tcp_rto(const struct tcp_conn *c)
+{
+    tcp_time variance = c->rttvar * TCP_USEC;
+
+    if (!c->srtt)
+        return RTO_INITIAL;
+    variance = tcp_max_time(variance, tcp_from_ticks(c->params, c->params->rto_min_ticks));
+    return tcp_min_time(c->srtt / 8 * TCP_USEC + variance,
+                        tcp_from_ticks(c->params, c->params->rto_max_ticks));
+}
+
+tcp_time tcp_rto_shifted(const struct tcp_conn *c, unsigned doublings)
+{
+    if (doublings > TCP_MAX_SHIFT_RTO)
+        doublings = TCP_MAX_SHIFT_RTO;
+    return tcp_min_time(tcp_rto(c) << doublings,
+                        tcp_from_ticks(c->params, c->params->rto_max_ticks));
+}

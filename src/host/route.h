@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Routes and neighbors of the kernel over rtnetlink (libmnl): what path and neighbor objects are made
- * of, and the changes that become updates.  Control thread only.
+ * Routes and neighbors of the kernel over rtnetlink (libmnl): what path and neighbor objects are
+ * made of, and the changes that become updates.  Control thread only.
  */
 #ifndef CHIMNEY_HOST_ROUTE_H
 #define CHIMNEY_HOST_ROUTE_H
@@ -15,12 +15,12 @@ struct route_table;
 
 struct route_entry {
     int ifindex;
-    uint8_t family;      /* 4 or 6 */
-    uint8_t nexthop[16]; /* gateway, or the destination itself */
-    uint8_t mac[6];      /* of the next hop */
-    uint8_t src_mac[6];  /* of the interface */
-    uint32_t mtu;        /* of the route, else of the interface */
-    uint32_t confirmed_ms; /* since the kernel last confirmed the neighbor */
+    uint8_t family;          /* 4 or 6 */
+    uint8_t nexthop[16];     /* gateway, or the destination itself */
+    uint8_t mac[6];          /* of the next hop */
+    uint8_t src_mac[6];      /* of the interface */
+    uint32_t mtu;            /* of the route, else of the interface */
+    uint32_t confirmed_ms;   /* since the kernel last confirmed the neighbor */
     uint16_t neighbor_state; /* NUD_* */
 };
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Start-up self-test: does this kernel keep what the hand-off relies on (handoff.md 2.1)?  Runs on a
- * loopback connection of its own, inside the caller's network namespace, in some milliseconds.
+ * Start-up self-test: does this kernel keep what the hand-off relies on (handoff.md 2.1)?  Runs on
+ * a loopback connection of its own, inside the caller's network namespace, in some milliseconds.
  */
 #ifndef CHIMNEY_HOST_SELFTEST_H
 #define CHIMNEY_HOST_SELFTEST_H
@@ -13,7 +13,7 @@ struct steer;
 
 #define SELFTEST_MAX_CHECKS 32
 struct selftest_check {
-    char name[40];   /* "park keeps the descriptor" */
+    char name[40]; /* "park keeps the descriptor" */
     bool passed;
     bool fatal;      /* offload is refused without it */
     char detail[80]; /* what was seen, or what to change */

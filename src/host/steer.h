@@ -3,8 +3,8 @@
  * Steering: the BPF side of the host stack, seen from user space.
  *
  * One struct steer per daemon: one map of flows, shared by three programs on every attached
- * interface (XDP: steered frames to AF_XDP; tc ingress: guard; tc egress: guard) and by the snapshot
- * and reinjection programs, which are only ever test-run.  handoff.md sections 1 to 3.
+ * interface (XDP: steered frames to AF_XDP; tc ingress: guard; tc egress: guard) and by the
+ * snapshot and reinjection programs, which are only ever test-run.  handoff.md sections 1 to 3.
  *
  * XDP is attached by a BPF link, so it goes away with the process.  The tc filters do not: the next
  * steer_attach() on that interface removes what an earlier process left, and only what is ours.
@@ -52,14 +52,18 @@ struct steer_mode {
 int steer_set(struct steer *steer, const struct flow_key *keys, size_t n, struct steer_mode mode);
 int steer_delete(struct steer *steer, const struct flow_key *keys, size_t n);
 
-/** Puts a received frame into the kernel's receive path as if it had arrived on @ifindex. */
+/**
+ * Puts a received frame into the kernel's receive path as if it had arrived on @ifindex, of the
+ * caller's network namespace.  The frame's checksums must be right.  -EMSGSIZE: longer than this
+ * can carry (about 3300 bytes); -ENODEV.
+ */
 int steer_reinject(struct steer *steer, int ifindex, const void *frame, uint32_t len);
 
 struct steer_counters {
     uint64_t steered, steered_bytes, passed;
-    uint64_t late, late_dropped;      /* past XDP, seen by the ingress guard */
-    uint64_t rst_suppressed;          /* by the egress guard */
-    uint64_t no_queue_dropped;        /* steered, but no AF_XDP socket on that queue */
+    uint64_t late, late_dropped; /* past XDP, seen by the ingress guard */
+    uint64_t rst_suppressed;     /* by the egress guard */
+    uint64_t no_queue_dropped;   /* steered, but no AF_XDP socket on that queue */
     uint64_t reinjected;
 };
 void steer_get_counters(struct steer *steer, struct steer_counters *out);
@@ -71,23 +75,31 @@ void steer_get_counters(struct steer *steer, struct steer_counters *out);
 struct tcp_snapshot {
     uint8_t state; /* kernel TCP_ESTABLISHED = 1, ... */
     uint8_t ca_state, retransmits, backoff, probes_out, pending;
-    uint8_t ooo;   /* the out-of-order queue is not empty */
+    uint8_t ooo;       /* the out-of-order queue is not empty */
+    uint8_t signature; /* TCP-MD5 or TCP-AO */
     uint8_t usec_ts, urgent, shutdown, repair, nonagle, ecn_flags, sack_ok, tstamp_ok, wscale_ok;
     uint8_t snd_wscale, rcv_wscale, reuse, reuseport;
     uint16_t mss_clamp, advmss, user_mss;
     uint32_t snd_una, snd_nxt, write_seq, rcv_nxt, copied_seq;
     uint32_t snd_wl1, snd_wnd, max_window, rcv_wnd, rcv_wup, rcv_ssthresh, window_clamp;
     uint32_t ts_recent, tsoffset;
-    uint64_t ts_recent_age_s;  /* seconds since ts_recent was taken, ~0: unknown */
-    uint64_t wstamp_ns;        /* tcp_wstamp_ns: the last stamp sent may lie in the future (T5c) */
+    uint64_t ts_recent_age_s; /* seconds since ts_recent was taken, ~0: unknown */
+    uint64_t wstamp_ns;       /* tcp_wstamp_ns: the last stamp sent may lie in the future (T5c) */
     uint32_t srtt_us, rttvar_us, mdev_us, rto_jiffies;
     uint32_t snd_cwnd, snd_ssthresh, reordering, packets_out, sacked_out, lost_out, retrans_out;
     uint32_t mss_cache, rcv_mss;
     uint32_t rcvbuf, sndbuf;
-    int64_t rto_left_ms;       /* until the retransmit timer, -1: off */
-    uint64_t now_ns;           /* bpf_ktime_get_ns(): the clock wstamp_ns counts on */
+    int64_t rto_left_ms; /* until the retransmit timer, -1: off */
+    uint64_t now_ns;     /* bpf_ktime_get_ns(): the clock wstamp_ns counts on */
 };
 /** -ENOENT: no such established socket (a parked tuple finds its listener: also -ENOENT). */
 int steer_snapshot(struct steer *steer, const struct flow_key *key, struct tcp_snapshot *out);
+
+/*
+ * For the self-test of the barrier: a BPF program that stays inside for @ns (at most 50 ms), and
+ * whether it is in there now.
+ */
+int steer_spin(struct steer *steer, uint64_t ns);
+bool steer_spinning(const struct steer *steer);
 
 #endif

@@ -49,12 +49,18 @@ struct repair_state {
 const char *repair_why_not(int fd);
 
 /**
+ * Addresses and options, of a socket that is not frozen yet: what does not change while the program
+ * is out of its calls, and need not be read during the silence.
+ */
+int repair_read_options(int fd, struct repair_state *state);
+/**
  * Switches repair mode on.  Reads what that destroys (SO_REUSEADDR) into @state first.
  */
 int repair_freeze(int fd, struct repair_state *state);
 /**
- * Reads everything.  Queued data is copied into the rings at position 0 (base, power-of-two size).
- * -ENOBUFS: a queue is longer than its ring (recvq_len / sendq_len say how long): nothing changed.
+ * Reads everything else.  Queued data is copied into the rings at position 0 (base, power-of-two
+ * size). -ENOBUFS: a queue is longer than its ring (recvq_len / sendq_len say how long): nothing
+ * changed.
  */
 struct repair_rings {
     uint8_t *send, *receive;
@@ -69,6 +75,9 @@ int repair_queues(int fd, uint32_t *sendq, uint32_t *recvq);
  * repair_restore() then, not repair_unfreeze().
  */
 int repair_park(int fd, struct repair_state *state, bool *parked);
+/* Parts of it that a restore needs too.  @taken: bind() did something, the socket was not bound. */
+int repair_disconnect(int fd);
+int repair_bind(int fd, const struct repair_state *state, bool *taken);
 
 /** What the target gives back, for repair_restore(). */
 struct repair_restore {

@@ -548,6 +548,25 @@ static void test_tcp_options(void **state)
     }
 }
 
+/** Every data offset over a segment of NOPs: only the offset can be wrong. */
+static void test_every_data_offset(void **state)
+{
+    for (unsigned room = 0; room <= 40; room++) {
+        for (int doff = 1; doff < 16; doff++) {
+            struct spec spec = {.family = 4, .tag = -1, .payload = room, .doff = doff};
+            const bool good = doff >= 5 && (unsigned)doff * 4 <= 20 + room;
+            struct wire_packet pkt;
+            size_t len = make(&spec);
+
+            memset(frame + 54, 1, room);
+            seal_tcp(&spec, frame + 14, frame + 34, 20 + room);
+            assert_int_equal(parse_exact(frame, len, false, &pkt), good ? WIRE_OK : WIRE_BAD_TCP);
+            if (good)
+                assert_int_equal(pkt.seg.len, 20 + room - (unsigned)doff * 4);
+        }
+    }
+}
+
 static void test_all_flags(void **state)
 {
     for (unsigned flags = 1; flags < 256; flags++) {
@@ -910,6 +929,7 @@ int main(void)
         cmocka_unit_test(test_trusted_checksum),
         cmocka_unit_test(test_ecn),
         cmocka_unit_test(test_tcp_options),
+        cmocka_unit_test(test_every_data_offset),
         cmocka_unit_test(test_all_flags),
         cmocka_unit_test(test_build_equals_kernel),
         cmocka_unit_test(test_round_trip),

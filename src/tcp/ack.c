@@ -114,7 +114,8 @@ uint32_t tcp_ack_input(struct tcp_conn *c, const struct tcp_segment *seg, tcp_ti
         sacked -= c->sacked_bytes; /* bytes that were delivered long ago */
         rtt = tcp_rtt_measure(c, seg, now);
     } else if (flight && !seg->len && !(seg->flags & (TCP_FIN | TCP_SYN))) {
-        info.duplicate = info.sacked || !window_changed;
+        /* With SACK only new information counts (RFC 6675 2): a D-SACK alone is no sign of loss. */
+        info.duplicate = c->flags & F_SACK ? info.sacked > 0 : !window_changed;
     } else if (info.sacked) {
         info.duplicate = true;
     }

@@ -90,8 +90,7 @@ struct handoff_conn {
 
     /* handoff.c's own: how far the restore came. */
     uint32_t progress;
-    uint32_t held_done;
-    uint32_t append_nxt;
+    uint32_t held_done, held_ack;
 };
 
 /**

@@ -38,12 +38,15 @@
 #define DAEMON_MAX_PORTS STEER_MAX_IFACES
 #define DAEMON_MAX_SESSIONS 256
 #define DAEMON_MAX_CONTROL_CLIENTS 64
+#define DAEMON_HASH 65536u
 #define DAEMON_DEFAULT_MAX_CONNECTIONS TARGET_MAX_CONNECTIONS
 /** Tries of an offload that finds out-of-order data or a program inside a call, and their spacing. */
 #define DAEMON_OFFLOAD_TRIES 100
 #define DAEMON_RETRY_NS (2 * 1000000ull)
 /** How long a move waits for the program to leave its calls. */
 #define DAEMON_QUIESCE_NS (3 * 1000000ull)
+/** How long a program's thread that was caught inside a call may take to leave it. */
+#define DAEMON_DRAIN_NS (500 * 1000000ull)
 /** How long an ending daemon waits for its uploads. */
 #define DAEMON_SHUTDOWN_NS (20 * 1000000000ull)
 
@@ -133,6 +136,16 @@ struct conn {
     bool w_active, w_corrupt;
     _Atomic uint64_t w_bytes_in, w_bytes_out; /* of the running offload */
     struct conn *w_next_started;
+
+    /* (move.c) */
+    struct conn *want_next;  /* queue of those who want an offload */
+    bool in_wants;
+    uint64_t move_start_ns;  /* of the move in progress: the program was quiesced */
+    struct move_record now;  /* the move in progress */
+    struct repair_restore restore;
+    bool restoring;          /* restore failed so far and is tried again */
+    bool flushing;           /* restored; unsent bytes wait for room in the kernel's queue */
+    struct conn *busy_next;  /* queue of restoring and flushing connections */
 };
 
 struct session {
@@ -226,6 +239,13 @@ struct daemon {
 
     struct hold_table holds;
     struct control *control; /* control.c's own */
+
+    /* (move.c) */
+    struct conn *wants, **wants_tail;
+    struct conn *busy;
+    uint64_t next_collect_ns;
+    struct conn *hash[DAEMON_HASH]; /* by flow key (conn.c) */
+    uint64_t hash_seed;
 };
 
 uint64_t daemon_now(void);      /* CLOCK_MONOTONIC, ns */

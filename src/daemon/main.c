@@ -23,8 +23,8 @@
 #include <unistd.h>
 #include <net/if.h>
 #include "contract/verifier.h"
+#include "daemon/control.h"
 
-#define DAEMON_VERSION "0.1.0"
 /** Exit codes: 0 done, 1 refused or failed, 2 usage. */
 #define EXIT_USAGE 2
 
@@ -147,7 +147,7 @@ static int parse_options(struct daemon_options *o, int argc, char **argv)
             fputs(usage, stdout);
             return 1;
         case 'V':
-            puts("chimneyd " DAEMON_VERSION);
+            puts("chimneyd " CHIMNEY_VERSION);
             return 1;
         default:
             return usage_error("%s", "unknown option or missing value") + 1;
@@ -418,7 +418,19 @@ static void arm_timer(struct daemon *d)
     timerfd_settime(d->timer_fd, 0, &spec, NULL);
 }
 
-static void dispatch(struct daemon *d, const struct epoll_event *ev)
+/* A descriptor of the control room, or -1: read before anything of this round can free its tag. */
+static int control_tag(struct daemon *d, const void *tag)
+{
+    if (tag == &d->signal_fd || tag == &d->timer_fd || tag == &d->session_listen ||
+        tag == &d->routes || tag == &d->to_control)
+        return -1;
+    for (const struct session *s = d->sessions; s; s = s->next)
+        if (s == tag)
+            return -1;
+    return ((const struct control_fd *)tag)->fd;
+}
+
+static void dispatch(struct daemon *d, const struct epoll_event *ev, int control_fd)
 {
     uint64_t count;
 
@@ -434,6 +446,8 @@ static void dispatch(struct daemon *d, const struct epoll_event *ev)
             paths_reexamine(d);
     } else if (ev->data.ptr == &d->to_control) {
         /* read below, every round */
+    } else if (control_fd >= 0) {
+        control_ready(d, control_fd, ev->events);
     } else {
         for (struct session *s = d->sessions; s; s = s->next)
             if (s == ev->data.ptr) {
@@ -441,13 +455,13 @@ static void dispatch(struct daemon *d, const struct epoll_event *ev)
                     session_readable(d, s);
                 return;
             }
-        control_ready(d, (int)(intptr_t)ev->data.u64, ev->events);
     }
 }
 
 static void loop(struct daemon *d)
 {
     struct epoll_event events[64];
+    int control_fds[64];
     struct mail mail;
 
     daemon_watch(d, d->signal_fd, &d->signal_fd, EPOLLIN);
@@ -472,7 +486,9 @@ static void loop(struct daemon *d)
         arm_timer(d);
         n = epoll_wait(d->epoll_fd, events, 64, -1);
         for (int i = 0; i < n; i++)
-            dispatch(d, &events[i]);
+            control_fds[i] = control_tag(d, events[i].data.ptr);
+        for (int i = 0; i < n; i++)
+            dispatch(d, &events[i], control_fds[i]);
     }
 }
 

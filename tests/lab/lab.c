@@ -26,8 +26,9 @@ struct namespace
     int fd;
 };
 
+static char test_name[16];
+
 static struct {
-    char name[16];
     pid_t owner;
     int home;
     struct namespace ns[LAB_MAX_NS];
@@ -69,7 +70,7 @@ void lab_init(const char *name, unsigned limit_s)
     if (geteuid() != 0)
         lab_skip("needs root");
     setvbuf(stdout, NULL, _IOLBF, 0);
-    snprintf(lab.name, sizeof(lab.name), "%.8s", name);
+    snprintf(test_name, sizeof(test_name), "%.8s", name);
     lab.owner = getpid();
     lab.home = open("/proc/self/ns/net", O_RDONLY | O_CLOEXEC);
     LAB_CHECK(lab.home >= 0);
@@ -142,7 +143,7 @@ int lab_ns(const char *tag)
     char path[64];
 
     LAB_CHECK(lab.count < LAB_MAX_NS);
-    snprintf(ns->name, sizeof(ns->name), "ns-%s%d-%.2s", lab.name, (int)getpid(), tag);
+    snprintf(ns->name, sizeof(ns->name), "ns-%s%d-%.2s", test_name, (int)getpid(), tag);
     lab_must(-1, "ip netns add %s", ns->name);
     snprintf(path, sizeof(path), "/run/netns/%s", ns->name);
     ns->fd = open(path, O_RDONLY | O_CLOEXEC);

@@ -177,6 +177,8 @@ void conn_pass_up_kept(struct target *t, struct target_conn *c);
 void conn_pass_up_ooo(struct target *t, struct target_conn *c, const struct tcp_export *x);
 /** Sends what may be sent; false when the port is full (the connection stays dirty). */
 bool tx_conn(struct target *t, struct target_conn *c);
+/** Sends the acknowledgement that is due, and nothing else. */
+void tx_ack(struct target *t, struct target_conn *c);
 void pass_up(struct target *t, const uint8_t *frame, uint32_t length);
 struct chimney_statistics *target_stats(struct target *t, int family);
 

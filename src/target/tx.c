@@ -31,10 +31,46 @@ static void tx_reachability(struct target *t, struct target_neighbor *n)
     n->hrt = now - tree_neighbor_cached(block)->host_reachability_delta;
 }
 
-bool tx_conn(struct target *t, struct target_conn *c)
+/* Builds @out into the port's buffer and queues it. */
+static void tx_segment(struct target *t, struct target_conn *c, uint8_t *frame,
+                       const struct tcp_out *out)
 {
     struct chimney_statistics *s = target_stats(t, c->path->family);
     const struct port_caps *caps = &t->port->caps;
+    size_t n;
+
+    tx_reachability(t, c->path->neighbor);
+    /* The target's half of the identification space; the host keeps the other (C252). */
+    c->route.ip_id = (uint16_t)(0x8000u | t->ip_id++);
+    n = wire_build(frame, caps->max_frame, &c->route, out, caps->tx_csum_offload);
+    if (n == 0) {
+        port_tx_cancel(t->port);
+        s->out_discards++;
+        return;
+    }
+    port_tx_commit(t->port, (uint32_t)n, out->gso_size);
+    s->out_requests++;
+    s->out_octets += n - 14 - (c->route.tagged ? 4 : 0);
+    s->out_segments++;
+    if (out->flags & TCP_RST)
+        s->out_resets++;
+}
+
+void tx_ack(struct target *t, struct target_conn *c)
+{
+    uint8_t *frame = port_tx_reserve(t->port);
+    struct tcp_out out;
+
+    if (!frame)
+        return; /* as if the network had lost it */
+    if (tcp_output_ack(c->engine, t->now, &out))
+        tx_segment(t, c, frame, &out);
+    else
+        port_tx_cancel(t->port);
+}
+
+bool tx_conn(struct target *t, struct target_conn *c)
+{
     struct tcp_out out;
 
     if (conn_is_invalid(c)) {
@@ -45,31 +81,16 @@ bool tx_conn(struct target *t, struct target_conn *c)
     }
     for (;;) {
         uint8_t *frame = port_tx_reserve(t->port);
-        size_t n;
 
         if (!frame) {
             t->info.tx_blocked++;
             return false;
         }
-        if (!tcp_output(c->engine, caps->max_super, t->now, &out)) {
+        if (!tcp_output(c->engine, t->port->caps.max_super, t->now, &out)) {
             port_tx_cancel(t->port);
             break;
         }
-        tx_reachability(t, c->path->neighbor);
-        /* The target's half of the identification space; the host keeps the other (C252). */
-        c->route.ip_id = (uint16_t)(0x8000u | t->ip_id++);
-        n = wire_build(frame, caps->max_frame, &c->route, &out, caps->tx_csum_offload);
-        if (n == 0) {
-            port_tx_cancel(t->port);
-            s->out_discards++;
-            continue;
-        }
-        port_tx_commit(t->port, (uint32_t)n, out.gso_size);
-        s->out_requests++;
-        s->out_octets += n - 14 - (c->route.tagged ? 4 : 0);
-        s->out_segments++;
-        if (out.flags & TCP_RST)
-            s->out_resets++;
+        tx_segment(t, c, frame, &out);
     }
     if (c->disconnecting && c->disconnect_abortive && !c->aborted) {
         /* The RST is out: sends come back aborted, then the disconnect succeeds (C302 to C306). */

@@ -313,7 +313,7 @@ static void terminate_conn(struct target *t, struct target_conn *c, struct chimn
     assert(removed);
     timers_cancel(&t->timers, &c->timer);
     if (!c->stopped && !conn_is_invalid(c))
-        tx_conn(t, c); /* the acknowledgement that is due (C215) */
+        tx_ack(t, c); /* the acknowledgement that is due (C215) */
     undirty(t, c);
     tcp_export(c->engine, t->now, &x);
     if (x.rcv_pos > c->rcv_told) {

@@ -96,7 +96,6 @@ static int resend(struct tcp_conn *c, uint32_t left, uint32_t len, uint32_t mss,
     build(c, out, left, flags, now);
     attach(c, out, left, data, mss);
     tcp_span_force(c, left, right, SPAN_RESENT, now);
-    tcp_rtt_forget(c);
     tcp_loss_on_resend(c);
     c->stats.segments_out--; /* pure retransmissions are counted on their own */
     c->stats.retransmits++;
@@ -283,6 +282,16 @@ int tcp_output(struct tcp_conn *c, uint32_t max_len, tcp_time now, struct tcp_ou
     note_limits(c);
     tcp_timer_settle(c, now);
     return 0;
+}
+
+int tcp_output_ack(struct tcp_conn *c, tcp_time now, struct tcp_out *out)
+{
+    if (c->flags & (F_STOPPED | F_ABORT) ||
+        (c->last_ack == c->rcv_nxt && !(c->flags & F_ACK_NOW) && !c->dup_acks_owed))
+        return 0;
+    c->dup_acks_owed = 0;
+    build(c, out, c->snd_max, 0, now);
+    return 1;
 }
 
 int tcp_send_ready(struct tcp_conn *c, uint64_t end, bool push, tcp_time now)

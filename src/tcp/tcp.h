@@ -179,7 +179,7 @@ int tcp_import(struct tcp_conn *conn, const struct tcp_params *params,
 
 /**
  * Gives a connection back.  Fills in the delegated state and where the rings stand; the connection
- * is finished afterwards.  An ACK that is due must be pulled with tcp_output() before (C215).
+ * is finished afterwards.  An ACK that is due must be pulled with tcp_output_ack() before (C215).
  */
 struct tcp_export {
     struct tcp_delegated_state delegated;
@@ -206,6 +206,11 @@ uint32_t tcp_input(struct tcp_conn *conn, const struct tcp_segment *seg, tcp_tim
  * Returns 1 and fills @out, or 0 when there is nothing (more) to send.
  */
 int tcp_output(struct tcp_conn *conn, uint32_t max_len, tcp_time now, struct tcp_out *out);
+/**
+ * Builds the acknowledgement that is due, and nothing else: what an owner sends before it exports
+ * (C215).  Returns 1 and fills @out, or 0 when everything received is acknowledged.
+ */
+int tcp_output_ack(struct tcp_conn *conn, tcp_time now, struct tcp_out *out);
 /** When tcp_timeout() wants to be called, or TCP_TIME_NEVER. */
 tcp_time tcp_next_timeout(const struct tcp_conn *conn);
 /** Runs the timers that are due.  Returns TCP_EV_* bits. */

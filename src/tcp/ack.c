@@ -107,12 +107,13 @@ uint32_t tcp_ack_input(struct tcp_conn *c, const struct tcp_segment *seg, tcp_ti
     if (c->flags & F_SACK && seg->sack_count && flight)
         info.sacked = tcp_sack_input(c, seg);
     info.acked = seg->ack - c->snd_una;
+    if (info.acked || info.sacked)
+        rtt = tcp_rtt_measure(c, seg, info.acked > 0, now);
     window_changed = update_window(c, seg, info.acked > 0);
     if (info.acked) {
         sacked = c->sacked_bytes;
         events |= advance(c, seg->ack, now);
         sacked -= c->sacked_bytes; /* bytes that were delivered long ago */
-        rtt = tcp_rtt_measure(c, seg, now);
     } else if (flight && !seg->len && !(seg->flags & (TCP_FIN | TCP_SYN))) {
         /* With SACK only new information counts (RFC 6675 2): a D-SACK alone is no sign of loss. */
         info.duplicate = c->flags & F_SACK ? info.sacked > 0 : !window_changed;

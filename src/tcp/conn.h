@@ -117,8 +117,8 @@ enum tcp_span_state {
 struct tcp_span {
     uint32_t left, right;
     uint32_t state;
-    uint32_t zero;
-    tcp_time sent; /* last transmission, SPAN_RESENT only */
+    uint32_t mark; /* SPAN_RESENT only: snd_max when it was sent again ... */
+    tcp_time sent; /* ... and when that was */
 };
 
 /** An out-of-order range in the receive ring; serial says which is the most recent. */
@@ -194,10 +194,9 @@ struct tcp_conn {
     uint32_t flight_edge; /* snd_max when max_flight was taken */
     tcp_time last_sent;   /* last transmission of data */
 
-    uint8_t rexmt_count; /* Retransmit.Count */
-    uint8_t probe_round; /* SndWndProbeCount */
-    uint8_t ka_count;    /* keepalive probes unanswered */
-    uint8_t rtt_head;
+    uint8_t rexmt_count;  /* Retransmit.Count */
+    uint8_t probe_round;  /* SndWndProbeCount */
+    uint8_t ka_count;     /* keepalive probes unanswered */
     tcp_time total_since; /* TotalRT runs from here ... */
     tcp_time total_base;  /* ... on top of this */
     tcp_time oow_ack_at;  /* last ACK for an unacceptable empty segment */
@@ -271,8 +270,8 @@ uint32_t tcp_ack_input(struct tcp_conn *c, const struct tcp_segment *seg, tcp_ti
 /* rtt.c */
 uint32_t tcp_ts_now(const struct tcp_conn *c, tcp_time now);
 void tcp_rtt_sent(struct tcp_conn *c, uint32_t end, tcp_time now);
-void tcp_rtt_forget(struct tcp_conn *c);
-uint32_t tcp_rtt_measure(struct tcp_conn *c, const struct tcp_segment *seg, tcp_time now);
+uint32_t tcp_rtt_measure(struct tcp_conn *c, const struct tcp_segment *seg, bool advances,
+                         tcp_time now);
 tcp_time tcp_rto(const struct tcp_conn *c);
 tcp_time tcp_rto_shifted(const struct tcp_conn *c, unsigned doublings);
 
@@ -283,7 +282,8 @@ void tcp_span_force(struct tcp_conn *c, uint32_t left, uint32_t right, enum tcp_
                     tcp_time now);
 void tcp_span_trim(struct tcp_conn *c, uint32_t una);
 void tcp_span_clear(struct tcp_conn *c);
-void tcp_span_mark_lost(struct tcp_conn *c, uint32_t edge, bool resent_too);
+void tcp_span_mark_lost(struct tcp_conn *c, uint32_t edge);
+void tcp_span_mark_all_lost(struct tcp_conn *c);
 const struct tcp_span *tcp_span_first(const struct tcp_conn *c, enum tcp_span_state state);
 enum tcp_span_state tcp_span_at(const struct tcp_conn *c, uint32_t seq, uint32_t *end);
 uint32_t tcp_sack_input(struct tcp_conn *c, const struct tcp_segment *seg);

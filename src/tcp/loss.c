@@ -57,6 +57,12 @@ static void enter(struct tcp_conn *c, enum tcp_recovery state)
 
 static void leave(struct tcp_conn *c)
 {
+    /*
+     * Without timestamps a lossy path may yield no unambiguous sample for long, and Karn's rule
+     * would keep the backoff.  Everything of before the timeout has arrived: give half of it back.
+     */
+    if (c->recovery == RECOVERY_RTO)
+        c->backoff /= 2;
     c->recovery = RECOVERY_NONE;
     c->flags &= ~(F_REXMT_ONE | F_EIFEL);
     c->dup_acks = 0;
@@ -110,7 +116,8 @@ static void mark_first_lost(struct tcp_conn *c)
 
 /*
  * RFC 6675 IsLost(): below a SACKed span everything is lost if that span and those above it have
- * DupThresh ranges, or more than DupThresh - 1 segments of bytes.
+ * DupThresh ranges, or more than DupThresh - 1 segments of bytes.  The same holds for a
+ * retransmission, counting only what was sent after it.
  */
 static void detect_by_sack(struct tcp_conn *c)
 {
@@ -122,7 +129,7 @@ static void detect_by_sack(struct tcp_conn *c)
             continue;
         bytes += c->span[i].right - c->span[i].left;
         if (++ranges >= threshold || bytes > (uint64_t)(threshold - 1) * c->mss) {
-            tcp_span_mark_lost(c, c->span[i].left, false);
+            tcp_span_mark_lost(c, c->span[i].left);
             return;
         }
     }
@@ -193,13 +200,13 @@ void tcp_loss_on_rto(struct tcp_conn *c, tcp_time now)
 
     if (reneged || c->backoff > 0)
         tcp_span_clear(c);
-    /* A second timeout in a row must not halve ssthresh again (RFC 5681 3.1). */
-    if (c->recovery == RECOVERY_RTO && seq_lt(c->snd_una, c->recover) && c->backoff > 0)
+    /* A second timeout of the same data must not halve ssthresh again (RFC 5681 3.1). */
+    if (c->recovery == RECOVERY_RTO && seq_lt(c->snd_una, c->recover))
         c->cc.cwnd = c->cc.mss;
     else
         c->cc.ops->on_rto(&c->cc, tcp_flight(c), now);
     c->dup_acks = 0;
-    tcp_span_mark_lost(c, c->snd_max, true);
+    tcp_span_mark_all_lost(c);
     enter(c, RECOVERY_RTO);
     if (c->flags & F_ECN)
         c->flags |= F_CWR;
@@ -210,7 +217,7 @@ void tcp_loss_on_smaller_mss(struct tcp_conn *c)
 {
     if (!tcp_flight(c))
         return;
-    tcp_span_mark_lost(c, c->snd_max, true);
+    tcp_span_mark_all_lost(c);
     c->flags |= F_REXMT_ONE;
     if (c->recovery == RECOVERY_NONE) {
         c->recovery = RECOVERY_FAST;

@@ -3,8 +3,9 @@
  * Round-trip time: stamps, samples, RTO (RFC 6298, RFC 7323, contract.md 5.4).
  *
  * Samples come from a short log of when segments were first sent: microsecond resolution, several
- * per round trip.  The log is emptied by every retransmission, so a sample is never ambiguous
- * (Karn). While it is empty the echoed timestamp serves, in milliseconds.
+ * per round trip.  A segment gives one when it is first acknowledged, by SACK or by an ACK that
+ * covers nothing that was sent twice (Karn; the peer may have had what lies above a hole for long).
+ * When the log has nothing to say the echoed timestamp serves, in milliseconds.
  *
  * As in Linux the RTO is SRTT + max(4 RTTVAR, minimum): the minimum covers the peer's delayed ACK,
  * which comes on top of the round trip.
@@ -25,13 +26,16 @@ void tcp_rtt_sent(struct tcp_conn *c, uint32_t end, tcp_time now)
 {
     if (c->rtt_count == TCP_RTT_LOG)
         return;
-    c->rtt_log[(c->rtt_head + c->rtt_count) % TCP_RTT_LOG] = (struct tcp_rtt_entry){end, now};
-    c->rtt_count++;
+    c->rtt_log[c->rtt_count++] = (struct tcp_rtt_entry){end, now};
 }
 
-void tcp_rtt_forget(struct tcp_conn *c)
+/* Does an ACK up to @ack newly cover only what was sent once? */
+static bool unambiguous(const struct tcp_conn *c, uint32_t ack)
 {
-    c->rtt_count = 0;
+    for (unsigned i = 0; i < c->span_count && seq_lt(c->span[i].left, ack); i++)
+        if (c->span[i].state != SPAN_SACKED)
+            return false;
+    return true;
 }
 
 static void rtt_update(struct tcp_conn *c, uint32_t us)
@@ -50,20 +54,34 @@ static void rtt_update(struct tcp_conn *c, uint32_t us)
     c->backoff = 0;
 }
 
-/** Takes a sample from an ACK that advances SND.UNA.  Returns it in microseconds, or 0. */
-uint32_t tcp_rtt_measure(struct tcp_conn *c, const struct tcp_segment *seg, tcp_time now)
+/**
+ * Takes a sample from an ACK, after its SACK blocks were taken in and before SND.UNA moves.
+ * Returns it in microseconds, or 0.
+ */
+uint32_t tcp_rtt_measure(struct tcp_conn *c, const struct tcp_segment *seg, bool advances,
+                         tcp_time now)
 {
     uint64_t us = 0;
+    unsigned kept = 0;
+    bool clean = unambiguous(c, seg->ack);
 
-    while (c->rtt_count && seq_leq(c->rtt_log[c->rtt_head].end, seg->ack)) {
-        tcp_time sent = c->rtt_log[c->rtt_head].sent;
+    for (unsigned i = 0; i < c->rtt_count; i++) {
+        struct tcp_rtt_entry entry = c->rtt_log[i];
+        bool acked = seq_leq(entry.end, seg->ack);
+        enum tcp_span_state state = SPAN_FLIGHT;
+        uint32_t end;
 
-        us = now > sent ? (now - sent) / TCP_USEC : 0;
-        us = us ? us : 1;
-        c->rtt_head = (c->rtt_head + 1) % TCP_RTT_LOG;
-        c->rtt_count--;
+        if (c->span_count)
+            state = tcp_span_at(c, entry.end - 1, &end);
+        if (state == SPAN_FLIGHT && !acked) {
+            c->rtt_log[kept++] = entry; /* still out */
+        } else if (acked ? state == SPAN_FLIGHT && clean : state == SPAN_SACKED) {
+            us = now > entry.sent ? (now - entry.sent) / TCP_USEC : 0;
+            us = us ? us : 1;
+        }
     }
-    if (!us && c->flags & F_TIMESTAMP && seg->has_timestamp && seg->tsecr) {
+    c->rtt_count = kept;
+    if (!us && advances && c->flags & F_TIMESTAMP && seg->has_timestamp && seg->tsecr) {
         /* (NicTime + NicDelta) - echo: C426.  An echo from the future is not believed. */
         int32_t ms = (int32_t)(tcp_ts_now(c, now) - seg->tsecr);
 

@@ -53,6 +53,7 @@ static unsigned piece_add(struct tcp_span *list, unsigned n, struct tcp_span pie
         return n;
     if (n && span_mergeable(&list[n - 1], &piece)) {
         list[n - 1].right = piece.right;
+        list[n - 1].mark = seq_max(list[n - 1].mark, piece.mark);
         list[n - 1].sent = tcp_max_time(list[n - 1].sent, piece.sent);
         return n;
     }
@@ -68,7 +69,7 @@ bool tcp_span_set(struct tcp_conn *c, uint32_t left, uint32_t right, enum tcp_sp
 {
     struct tcp_span piece[5];
     unsigned first, last, from, to, n = 0;
-    struct tcp_span wanted = {.left = left, .right = right, .state = state, .sent = now};
+    struct tcp_span wanted = {left, right, state, c->snd_max, now};
 
     tcp_assert(seq_lt(left, right));
     tcp_assert(seq_geq(left, c->snd_una) && seq_leq(right, c->snd_max));
@@ -187,19 +188,33 @@ const struct tcp_span *tcp_span_first(const struct tcp_conn *c, enum tcp_span_st
     return NULL;
 }
 
-/** Marks as lost what is in flight below @edge; with @resent_too what was sent again as well. */
-void tcp_span_mark_lost(struct tcp_conn *c, uint32_t edge, bool resent_too)
+/**
+ * Marks as lost what is in flight below @edge.  A retransmission is lost again if all that was
+ * SACKed to set the edge was sent after it.
+ */
+void tcp_span_mark_lost(struct tcp_conn *c, uint32_t edge)
 {
     uint32_t seq = c->snd_una, end;
 
     while (seq_lt(seq, edge)) {
+        unsigned i = span_find(c, seq);
         enum tcp_span_state state = tcp_span_at(c, seq, &end);
 
         end = seq_min(end, edge);
-        if (state == SPAN_FLIGHT || (resent_too && state == SPAN_RESENT))
+        if (state == SPAN_FLIGHT || (state == SPAN_RESENT && seq_leq(c->span[i].mark, edge)))
             tcp_span_force(c, seq, end, SPAN_LOST, 0);
         seq = end;
     }
+}
+
+/** Marks as lost whatever was not SACKed. */
+void tcp_span_mark_all_lost(struct tcp_conn *c)
+{
+    uint32_t seq = c->snd_una, end;
+
+    for (; seq_lt(seq, c->snd_max); seq = end)
+        if (tcp_span_at(c, seq, &end) != SPAN_SACKED)
+            tcp_span_force(c, seq, end, SPAN_LOST, 0);
 }
 
 /* One block of the option into the map; returns the bytes it newly covers. */

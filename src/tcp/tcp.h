@@ -2,15 +2,16 @@
 /*
  * The engine: established TCP as a pure function of segments and time.
  *
- * It reads no clock, does no I/O and allocates nothing.  Time comes in as an argument, segments come
- * in parsed, output is pulled.  It begins where the host stack hands a connection over (ESTABLISHED
- * or a closing state) and never sends a SYN.  It compiles without any operating-system header.
+ * It reads no clock, does no I/O and allocates nothing.  Time comes in as an argument, segments
+ * come in parsed, output is pulled.  It begins where the host stack hands a connection over
+ * (ESTABLISHED or a closing state) and never sends a SYN.  It compiles without any operating-system
+ * header.
  *
- * Sequence numbers and positions.  Both byte streams live in power-of-two rings that the owner lends
- * (struct tcp_ring).  A *position* is a 64-bit count of bytes since import; the byte at position p is
- * base[p & (size - 1)].  The engine keeps the mapping from sequence number to position.  The send
- * ring holds every byte from SND.UNA to the end the owner announced; the receive ring holds what the
- * program has not consumed and, above it, out-of-order data in place.
+ * Sequence numbers and positions.  Both byte streams live in power-of-two rings that the owner
+ * lends (struct tcp_ring).  A *position* is a 64-bit count of bytes since import; the byte at
+ * position p is base[p & (size - 1)].  The engine keeps the mapping from sequence number to
+ * position.  The send ring holds every byte from SND.UNA to the end the owner announced; the
+ * receive ring holds what the program has not consumed and, above it, out-of-order data in place.
  *
  * Calling order per event:  tcp_input() / tcp_send_ready() / tcp_recv_consumed() / tcp_timeout(),
  * any number of them, then tcp_output() until it returns 0, then tcp_next_timeout().
@@ -41,30 +42,30 @@ struct tcp_ring {
 };
 
 /* What a call of tcp_input() or tcp_timeout() brought about: a set of these bits. */
-#define TCP_EV_RECEIVED 0x0001u /* rcv_pos advanced: in-order data is in the receive ring */
-#define TCP_EV_ACKED 0x0002u    /* una_pos advanced */
-#define TCP_EV_OUTPUT 0x0004u   /* tcp_output() has something to say */
-#define TCP_EV_FIN 0x0008u      /* the peer's FIN is next in order (see fin_policy) */
-#define TCP_EV_RESET 0x0010u    /* an acceptable RST (RFC 5961: SEQ == RCV.NXT) */
-#define TCP_EV_SYN 0x0020u      /* a SYN at exactly RCV.NXT (C412): upload, state Closed */
-#define TCP_EV_URGENT 0x0040u   /* a valid segment with URG (C336): not acknowledged */
-#define TCP_EV_TIMEOUT 0x0080u  /* retransmit, persist, keepalive or FIN_WAIT_2 limit (C337) */
+#define TCP_EV_RECEIVED 0x0001u  /* rcv_pos advanced: in-order data is in the receive ring */
+#define TCP_EV_ACKED 0x0002u     /* una_pos advanced */
+#define TCP_EV_OUTPUT 0x0004u    /* tcp_output() has something to say */
+#define TCP_EV_FIN 0x0008u       /* the peer's FIN is next in order (see fin_policy) */
+#define TCP_EV_RESET 0x0010u     /* an acceptable RST (RFC 5961: SEQ == RCV.NXT) */
+#define TCP_EV_SYN 0x0020u       /* a SYN at exactly RCV.NXT (C412): upload, state Closed */
+#define TCP_EV_URGENT 0x0040u    /* a valid segment with URG (C336): not acknowledged */
+#define TCP_EV_TIMEOUT 0x0080u   /* retransmit, persist, keepalive or FIN_WAIT_2 limit (C337) */
 #define TCP_EV_TIME_WAIT 0x0100u /* entered TIME_WAIT: the host must take it back (C410) */
 #define TCP_EV_FIN_ACKED 0x0200u /* our FIN and all data are acknowledged (C306) */
-#define TCP_EV_DROPPED 0x0400u  /* the segment was not acceptable and was ignored */
+#define TCP_EV_DROPPED 0x0400u   /* the segment was not acceptable and was ignored */
 
 /** Parameters of the target as a whole (contract.md 4.4).  Zero-initialise, then set. */
 struct tcp_params {
-    uint32_t ticks_per_second;        /* unit of every *_ticks field; 1 000 000 by default */
-    uint8_t ack_frequency;            /* full segments per ACK; default 2 */
-    uint32_t delayed_ack_ticks;       /* default 40 ms */
-    uint8_t max_retransmissions;      /* per segment; default 15 */
-    uint8_t doubt_retransmissions;    /* TcpDoubtReachabilityRetransmissions; default 3 */
-    uint32_t sws_prevention_ticks;    /* default 200 ms */
-    uint32_t dup_ack_threshold;       /* default 3 */
-    uint32_t fin_wait2_ticks;         /* default 120 s */
-    uint32_t rto_min_ticks;           /* default 200 ms, as Linux */
-    uint32_t rto_max_ticks;           /* default 120 s */
+    uint32_t ticks_per_second;     /* unit of every *_ticks field; 1 000 000 by default */
+    uint8_t ack_frequency;         /* full segments per ACK; default 2 */
+    uint32_t delayed_ack_ticks;    /* default 40 ms */
+    uint8_t max_retransmissions;   /* per segment; default 15 */
+    uint8_t doubt_retransmissions; /* TcpDoubtReachabilityRetransmissions; default 3 */
+    uint32_t sws_prevention_ticks; /* default 200 ms */
+    uint32_t dup_ack_threshold;    /* default 3 */
+    uint32_t fin_wait2_ticks;      /* default 120 s */
+    uint32_t rto_min_ticks;        /* default 200 ms, as Linux */
+    uint32_t rto_max_ticks;        /* default 120 s */
 };
 /** Fills in the defaults named above. */
 void tcp_params_default(struct tcp_params *params);
@@ -115,13 +116,13 @@ struct tcp_delegated_state {
      */
     uint32_t snd_max_possible;
     uint32_t snd_wnd, max_snd_wnd, snd_wl1;
-    uint32_t cwnd, ssthresh;  /* bytes */
-    uint32_t srtt;            /* ticks * 8; 0: unknown */
-    uint32_t rttvar;          /* ticks * 4 */
+    uint32_t cwnd, ssthresh;           /* bytes */
+    uint32_t srtt;                     /* ticks * 8; 0: unknown */
+    uint32_t rttvar;                   /* ticks * 4 */
     uint32_t ts_recent, ts_recent_age; /* age in ticks */
-    uint32_t ts_time;         /* sending timestamp clock now, in its own unit: milliseconds */
-    uint32_t ts_last;         /* highest stamp ever sent: stamps never step below it */
-    uint32_t total_rt;        /* ticks */
+    uint32_t ts_time;  /* sending timestamp clock now, in its own unit: milliseconds */
+    uint32_t ts_last;  /* highest stamp ever sent: stamps never step below it */
+    uint32_t total_rt; /* ticks */
     uint8_t dup_ack_count;
     uint8_t snd_wnd_probe_count;
     uint8_t ka_probe_count;
@@ -133,9 +134,10 @@ struct tcp_delegated_state {
 
 /*
  * What happens when the peer's FIN becomes next in order.
- * TCP_FIN_HOLD: it is neither acknowledged nor consumed; TCP_EV_FIN is raised once, RCV.NXT stays in
- *   front of it.  A host whose kernel cannot restore a closing state uploads and replays the frame.
- * TCP_FIN_CONSUME: ordinary TCP: RCV.NXT moves over it, the state changes, it is acknowledged.
+ * TCP_FIN_HOLD: it is neither acknowledged nor consumed; TCP_EV_FIN is raised once, RCV.NXT stays
+ * in front of it.  A host whose kernel cannot restore a closing state uploads and replays the
+ * frame. TCP_FIN_CONSUME: ordinary TCP: RCV.NXT moves over it, the state changes, it is
+ * acknowledged.
  */
 enum tcp_fin_policy { TCP_FIN_HOLD = 0, TCP_FIN_CONSUME = 1 };
 
@@ -150,8 +152,8 @@ size_t tcp_conn_size(void);
  * @conn   memory of tcp_conn_size() bytes, aligned to 64; need not be initialised
  * @params must live as long as the connection
  * @snd    send ring: bytes [snd_una, snd_una + snd_len) are in it from position 0
- * @rcv    receive ring: bytes [rcv_nxt - rcv_len, rcv_nxt) are in it from position 0; the program has
- *         consumed none of them yet
+ * @rcv    receive ring: bytes [rcv_nxt - rcv_len, rcv_nxt) are in it from position 0; the program
+ * has consumed none of them yet
  * @now    the time the state is valid at: deltas and ts_time count from here
  * Returns 0, or a negative TCP_E* value; then nothing was taken and @conn is not to be used.
  *
@@ -183,13 +185,13 @@ int tcp_import(struct tcp_conn *conn, const struct tcp_params *params,
  */
 struct tcp_export {
     struct tcp_delegated_state delegated;
-    uint64_t una_pos;      /* position of snd_una in the send ring */
-    uint64_t snd_max_pos;  /* position of snd_max_possible */
-    uint64_t snd_end_pos;  /* end of the data the owner announced */
-    uint64_t rcv_pos;      /* position of rcv_nxt in the receive ring (peer's FIN not counted) */
-    bool fin_sent, fin_acked;         /* our FIN */
-    bool fin_received;                /* the peer's FIN is next in order or was consumed */
-    uint16_t ooo_count;               /* out-of-order ranges still in the receive ring */
+    uint64_t una_pos;         /* position of snd_una in the send ring */
+    uint64_t snd_max_pos;     /* position of snd_max_possible */
+    uint64_t snd_end_pos;     /* end of the data the owner announced */
+    uint64_t rcv_pos;         /* position of rcv_nxt in the receive ring (peer's FIN not counted) */
+    bool fin_sent, fin_acked; /* our FIN */
+    bool fin_received;        /* the peer's FIN is next in order or was consumed */
+    uint16_t ooo_count;       /* out-of-order ranges still in the receive ring */
     struct tcp_sack_range ooo[TCP_MAX_OOO];
 };
 void tcp_export(struct tcp_conn *conn, tcp_time now, struct tcp_export *out);
@@ -217,12 +219,13 @@ tcp_time tcp_next_timeout(const struct tcp_conn *conn);
 uint32_t tcp_timeout(struct tcp_conn *conn, tcp_time now);
 
 /**
- * The send ring now holds data up to position @end.  An @end below the last one, or further than the
- * ring's size above una_pos, is refused: returns -1 and changes nothing (the memory's other owner may
- * be hostile).  @push: set PSH at this boundary (C241).  Returns 0.
+ * The send ring now holds data up to position @end.  An @end below the last one, or further than
+ * the ring's size above una_pos, is refused: returns -1 and changes nothing (the memory's other
+ * owner may be hostile).  @push: set PSH at this boundary (C241).  Returns 0.
  */
 int tcp_send_ready(struct tcp_conn *conn, uint64_t end, bool push, tcp_time now);
-/** The program has consumed the receive ring up to @tail.  Refused (-1) if out of range; else bits. */
+/** The program has consumed the receive ring up to @tail.  Refused (-1) if out of range; else bits.
+ */
 int tcp_recv_consumed(struct tcp_conn *conn, uint64_t tail, tcp_time now);
 /** Graceful disconnect: FIN after all data announced so far (C299, C300). */
 void tcp_shutdown(struct tcp_conn *conn, tcp_time now);
@@ -238,8 +241,8 @@ uint32_t tcp_send_backlog(const struct tcp_conn *conn);
 
 /** Counters of one connection, for `chimney list` and statistics (contract.md 4.5). */
 struct tcp_stats {
-    uint64_t bytes_in, bytes_out;           /* payload, first transmissions and in-order */
-    uint64_t segments_in, segments_out;     /* out: pure retransmissions excluded */
+    uint64_t bytes_in, bytes_out;       /* payload, first transmissions and in-order */
+    uint64_t segments_in, segments_out; /* out: pure retransmissions excluded */
     uint64_t retransmits, fast_retransmits, rto_fired, tlp_fired;
     uint64_t dup_in, ooo_in, ooo_dropped, paws_dropped, challenge_acks, dsack_in;
 };
@@ -252,9 +255,21 @@ const struct tcp_cc_ops *tcp_cc_by_name(const char *name); /* "cubic", "reno"; N
 void tcp_set_cc(struct tcp_conn *conn, const struct tcp_cc_ops *cc, tcp_time now);
 
 /* Sequence arithmetic (RFC 793 3.3), modulo 2^32. */
-static inline bool seq_lt(uint32_t a, uint32_t b) { return (int32_t)(a - b) < 0; }
-static inline bool seq_leq(uint32_t a, uint32_t b) { return (int32_t)(a - b) <= 0; }
-static inline bool seq_gt(uint32_t a, uint32_t b) { return (int32_t)(a - b) > 0; }
-static inline bool seq_geq(uint32_t a, uint32_t b) { return (int32_t)(a - b) >= 0; }
+static inline bool seq_lt(uint32_t a, uint32_t b)
+{
+    return (int32_t)(a - b) < 0;
+}
+static inline bool seq_leq(uint32_t a, uint32_t b)
+{
+    return (int32_t)(a - b) <= 0;
+}
+static inline bool seq_gt(uint32_t a, uint32_t b)
+{
+    return (int32_t)(a - b) > 0;
+}
+static inline bool seq_geq(uint32_t a, uint32_t b)
+{
+    return (int32_t)(a - b) >= 0;
+}
 
 #endif

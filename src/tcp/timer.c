@@ -195,7 +195,6 @@ static uint32_t fire_rto(struct tcp_conn *c, tcp_time now)
     c->flags &= ~F_PEER_ALIVE;
     c->stats.rto_fired++;
     tcp_loss_on_rto(c, now);
-    tcp_rtt_forget(c);
     if (c->backoff < UINT8_MAX)
         c->backoff++;
     tcp_timer_arm_rto(c, now);

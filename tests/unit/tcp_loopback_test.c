@@ -59,12 +59,14 @@ static void run_world(uint64_t seed, bool verbose)
         ;
     if (verbose)
         printf("seed %llu: loss %u dup %u reorder %u delay %llu us ring %u/%u mss %u sack %d ts %d "
-               "moves %u/%u: %llu+%llu bytes in %llu ms, %llu segments, rto %llu/%llu fast "
+               "lazy %llu import %u nagle %d scale %u super %u moves %u/%u: %llu+%llu bytes in "
+               "%llu ms, %llu segments, rto %llu/%llu fast "
                "%llu/%llu rexmt %llu/%llu lost %llu\n",
                (unsigned long long)seed, c.loss, c.dup, c.reorder,
                (unsigned long long)(c.delay / 1000), c.snd_ring, c.rcv_ring, c.mss, c.sack,
-               c.timestamps, w.end[0].moves, w.end[1].moves, (unsigned long long)c.bytes[0],
-               (unsigned long long)c.bytes[1],
+               c.timestamps, (unsigned long long)(c.lazy_reader / TCP_MSEC), c.imported_wnd,
+               c.nagle, c.scale, c.max_super, w.end[0].moves, w.end[1].moves,
+               (unsigned long long)c.bytes[0], (unsigned long long)c.bytes[1],
                (unsigned long long)((w.now - 1000 * TCP_SEC) / TCP_MSEC),
                (unsigned long long)w.wire_segments,
                (unsigned long long)tcp_conn_stats(w.end[0].conn)->rto_fired,

@@ -36,20 +36,25 @@ static struct {
     uint64_t random;
 } lab = {.home = -1};
 
-static void clean_up(void)
+void lab_clear(void)
 {
-    if (getpid() != lab.owner)
-        return;
     if (lab.home >= 0 && setns(lab.home, CLONE_NEWNET) < 0)
         perror("lab: cannot return home");
     for (int i = 0; i < lab.count; i++) {
         char command[64];
 
+        close(lab.ns[i].fd);
         snprintf(command, sizeof(command), "ip netns del %s", lab.ns[i].name);
         if (system(command))
             fprintf(stderr, "lab: %s failed\n", command);
     }
     lab.count = 0;
+}
+
+static void clean_up(void)
+{
+    if (getpid() == lab.owner)
+        lab_clear();
 }
 
 static void on_signal(int number)
@@ -250,6 +255,49 @@ void lab_veth(int ns, const char *name, int peer_ns, const char *peer, unsigned 
              "ip addr add 10.%u.0.2/24 dev %s && ip addr add fd00:%x::2/64 dev %s nodad && "
              "ip link set %s up && ethtool -K %s tx off >/dev/null",
              net, peer, net, peer, peer, peer);
+}
+
+/* Two lines each: names, values; both begin with the group. */
+static bool find_counter(const char *path, const char *group, const char *name, uint64_t *value)
+{
+    static char names[8192], values[8192];
+    FILE *file = fopen(path, "r");
+    bool found = false;
+
+    LAB_CHECK(file);
+    while (!found && fgets(names, sizeof(names), file) && fgets(values, sizeof(values), file)) {
+        char *n, *v, *n_rest, *v_rest;
+
+        n = strtok_r(names, " \n", &n_rest);
+        v = strtok_r(values, " \n", &v_rest);
+        if (!n || !v || strncmp(n, group, strlen(group)) || n[strlen(group)] != ':')
+            continue;
+        while (!found && (n = strtok_r(NULL, " \n", &n_rest)) &&
+               (v = strtok_r(NULL, " \n", &v_rest))) {
+            found = !strcmp(n, name);
+            *value = strtoull(v, NULL, 10);
+        }
+    }
+    fclose(file);
+    return found;
+}
+
+uint64_t lab_counter(int ns, const char *name)
+{
+    int here = open("/proc/thread-self/ns/net", O_RDONLY | O_CLOEXEC);
+    const char *colon = strchr(name, ':');
+    char group[32];
+    uint64_t value = 0;
+
+    LAB_CHECK(here >= 0 && colon);
+    snprintf(group, sizeof(group), "%.*s", (int)(colon - name), name);
+    lab_enter(ns);
+    if (!find_counter("/proc/thread-self/net/netstat", group, colon + 1, &value) &&
+        !find_counter("/proc/thread-self/net/snmp", group, colon + 1, &value))
+        value = 0;
+    LAB_ZERO(setns(here, CLONE_NEWNET));
+    close(here);
+    return value;
 }
 
 /* ------------------------------------------------------------------------------------------------

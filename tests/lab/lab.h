@@ -52,6 +52,8 @@ void lab_sleep_ms(unsigned ms);
 int lab_ns(const char *tag);
 /** "ns-<name><pid>-<tag>", for `ip netns exec`. */
 const char *lab_ns_name(int ns);
+/** Returns to where the test was started and removes all namespaces made so far. */
+void lab_clear(void);
 /** Moves the calling thread into @ns; -1: back to the namespace the test was started in. */
 void lab_enter(int ns);
 /** Runs a shell command inside @ns (-1: outside); returns its exit status.  Prints it if it fails.
@@ -72,6 +74,12 @@ void lab_sysctl(int ns, const char *key, const char *value);
  */
 void lab_veth(int ns, const char *name, int peer_ns, const char *peer, unsigned queues,
               unsigned net);
+
+/**
+ * A counter of /proc/net/snmp or /proc/net/netstat of @ns, "Tcp:OutRsts", "TcpExt:PAWSEstab"; 0 if
+ * the kernel has none of that name.
+ */
+uint64_t lab_counter(int ns, const char *name);
 
 /** A witness: counts TCP segments with RST that pass an interface, both directions. */
 struct lab_witness;

@@ -67,6 +67,7 @@ struct checker_end {
 
 struct checker_conn {
     bool ipv6, timestamps, sack, ecn;
+    bool lossless; /* nothing is ever lost, doubled or late, and nobody moves */
     uint32_t mtu;
     uint64_t min_rtt; /* ns: no answer can come back sooner */
     struct checker_end end[2];

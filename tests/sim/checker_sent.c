@@ -198,6 +198,8 @@ static bool check_again(struct checker *checker, unsigned c, int end, int64_t po
         CHECK(checker, RULE_CAUSE, age_us + rtt_us / 100 >= rtt_us, c, end,
               "%" PRId64 " sent again after %" PRIu64 " us, no answer comes in less than %" PRIu64,
               position, age_us, rtt_us);
+    CHECK(checker, RULE_CAUSE, !conn->plan.lossless, c, end,
+          "%" PRId64 " sent again, but nothing is ever lost on this wire", position);
     side->retransmitted_at = check_us(now);
     return true;
 }

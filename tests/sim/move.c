@@ -10,7 +10,7 @@
  * injected again.  What the hand-over out of a live kernel leaves uncertain is uncertain here too:
  * how far was sent (handoff.md T2), how late it is by the timestamp clock (T5), timers (T6).
  */
-#include "side.h"
+#include "mutant.h"
 
 #include <assert.h>
 #include <chimney/status.h>
@@ -121,6 +121,9 @@ void move_give(struct side *side, uint64_t seed)
     memset(state, 0, sizeof(*state));
     tcp_query(side->tcp, now, &query);
     tcp_export(side->tcp, now, state);
+    mutant_export(side, &query);
+    mutant_export(side, state);
+    world->result->retransmits += tcp_conn_stats(side->tcp)->retransmits;
     memset(side->tcp, 0xDB, tcp_conn_size());
     free(side->tcp);
     side->tcp = NULL;
@@ -141,6 +144,18 @@ void move_give(struct side *side, uint64_t seed)
         world_fail(world, "engine: conn %u end %d: query and export differ", side->conn, side->end);
         return;
     }
+    claim = (struct checker_claim){
+        .snd_una = state->delegated.snd_una,
+        .snd_max = state->delegated.snd_max,
+        .snd_max_possible = state->delegated.snd_max_possible,
+        .rcv_nxt = state->delegated.rcv_nxt,
+        .rcv_wnd = state->delegated.rcv_wnd,
+        .ts_last = state->delegated.ts_last,
+        .ts_recent = state->delegated.ts_recent,
+    };
+    checker_given(world->checker, side->conn, side->end, &claim, world->now);
+    if (!world_checked(world))
+        return;
     if (!plausible(side, state)) {
         world_fail(
             world,
@@ -154,17 +169,6 @@ void move_give(struct side *side, uint64_t seed)
             side->program.written, side->rcv_nxt, side->snd_base, side->rcv_base);
         return;
     }
-    claim = (struct checker_claim){
-        .snd_una = state->delegated.snd_una,
-        .snd_max = state->delegated.snd_max,
-        .snd_max_possible = state->delegated.snd_max_possible,
-        .rcv_nxt = state->delegated.rcv_nxt,
-        .rcv_wnd = state->delegated.rcv_wnd,
-        .ts_last = state->delegated.ts_last,
-        .ts_recent = state->delegated.ts_recent,
-    };
-    checker_given(world->checker, side->conn, side->end, &claim, world->now);
-    world_checked(world);
 }
 
 /* ---- between ----------------------------------------------------------------------------- */

@@ -66,6 +66,7 @@ void scenario_draw_impair(struct sim_rng *rng, struct sim_impair *impair)
 void scenario_draw_owner(struct sim_rng *rng, struct owner_plan *owner)
 {
     static const uint32_t ticks[] = {1000000, 1000000, 1000000, 1000, 250, 100000};
+    unsigned largest; /* ring, as a power of two */
 
     memset(owner, 0, sizeof(*owner));
     owner->ticks_per_second = ticks[sim_rng_below(rng, 6)];
@@ -80,8 +81,9 @@ void scenario_draw_owner(struct sim_rng *rng, struct owner_plan *owner)
     owner->hold_fin = draw_percent(rng, 40);
     owner->nagle = draw_percent(rng, 30);
     owner->keepalive = draw_percent(rng, 20);
-    owner->snd_ring = 1u << draw_between(rng, 11, 18);
-    owner->rcv_ring = 1u << draw_between(rng, 11, 18);
+    largest = draw_percent(rng, 10) ? 20 : 18;
+    owner->snd_ring = 1u << draw_between(rng, 11, largest);
+    owner->rcv_ring = 1u << draw_between(rng, 11, largest);
 }
 
 static void draw_program(struct sim_rng *rng, struct program_plan *plan, uint64_t total)
@@ -151,6 +153,8 @@ static uint64_t draw_total(struct sim_rng *rng, uint32_t mss)
         return sim_rng_below(rng, 3);
     case 1:
         return draw_scaled(rng, 1, 2000);
+    case 2:
+        return draw_percent(rng, 25) ? draw_scaled(rng, 4 * most, 8 * most) : most;
     default:
         return draw_scaled(rng, 1000, most);
     }
@@ -187,6 +191,7 @@ static void draw_conn(struct sim_rng *rng, struct scenario *s, struct conn_plan 
         if (draw_percent(rng, 20))
             side->mss = (uint16_t)draw_between(rng, 200, largest_mss);
         scenario_draw_owner(rng, &side->owner);
+        side->cwnd = draw_percent(rng, 75) ? 10 : (uint32_t)draw_scaled(rng, 1, 2000);
         if (conn->scaling)
             side->wscale =
                 (uint8_t)(draw_percent(rng, 80) ? sim_rng_below(rng, 9) : sim_rng_below(rng, 15));
@@ -245,6 +250,8 @@ static void draw_events(struct sim_rng *rng, struct scenario *s)
             add_event(rng, s, EVENT_UPDATE, c);
         if (draw_percent(rng, 6))
             add_event(rng, s, EVENT_ABORT, c);
+        for (uint64_t n = draw_percent(rng, 20) ? draw_between(rng, 1, 6) : 0; n; n--)
+            add_event(rng, s, EVENT_FORGE, c);
     }
     if (draw_percent(rng, 15))
         add_event(rng, s, EVENT_FLAP, 0);
@@ -279,7 +286,8 @@ void scenario_draw(struct scenario *s, uint64_t seed)
 
 const char *event_name(enum event_kind kind)
 {
-    static const char *const names[] = {"move", "update", "flap", "silent", "impair", "abort"};
+    static const char *const names[] = {"move",   "update", "flap", "silent",
+                                        "impair", "abort",  "forge"};
 
     return names[kind];
 }

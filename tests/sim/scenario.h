@@ -58,6 +58,7 @@ struct side_plan {
     uint16_t mss; /* it announces */
     uint8_t wscale;
     uint32_t window; /* advertised in the handshake */
+    uint32_t cwnd;   /* segments; as the host's stack had it */
     struct owner_plan owner;
     struct program_plan program;
 };
@@ -75,6 +76,7 @@ enum event_kind {
     EVENT_SILENT, /* frames of one end vanish for a while */
     EVENT_IMPAIR, /* one direction of the wire changes */
     EVENT_ABORT,  /* the program of one end closes abortively */
+    EVENT_FORGE,  /* an attacker who sees nothing sends segments to one end (RFC 5961) */
 };
 
 /** Happens @delay after the connection's frame number @at_frame was sent by either end. */
@@ -97,6 +99,7 @@ struct scenario {
     struct conn_plan conn[SIM_MAX_CONNS];
     unsigned events;
     struct event event[SIM_MAX_EVENTS];
+    unsigned mutant; /* enum mutant; not drawn */
 };
 
 /** Draws the scenario of @seed. */

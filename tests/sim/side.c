@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "side.h"
+#include "mutant.h"
 
 #include <assert.h>
 #include <chimney/status.h>
@@ -8,8 +8,7 @@
 #include <string.h>
 
 #define CONN_ALIGN 64u
-#define INITIAL_SEGMENTS 10u /* of the congestion window (RFC 6928) */
-#define OUTPUT_LIMIT 20000u  /* segments pulled at once: more is an endless loop */
+#define OUTPUT_LIMIT 20000u /* segments pulled at once: more is an endless loop */
 #define FIRST_PORT 1000u
 #define PPM INT64_C(1000000)
 #define FIN_WAIT2_LIMIT (120 * UINT64_C(1000000000)) /* ns; the engine's default */
@@ -156,6 +155,7 @@ bool side_import(struct side *side, struct tcp_import *import)
     import->fin_policy = side->owner.hold_fin ? TCP_FIN_HOLD : TCP_FIN_CONSUME;
     checker_hold_fin(world->checker, side->conn, side->end, side->owner.hold_fin);
 
+    mutant_import(side, import);
     side->tcp =
         aligned_alloc(CONN_ALIGN, (tcp_conn_size() + CONN_ALIGN - 1) / CONN_ALIGN * CONN_ALIGN);
     assert(side->tcp);
@@ -200,6 +200,8 @@ void side_open(struct side *side, struct world *world, unsigned conn, int end)
     side->snd = side_ring(own->owner.snd_ring);
     side->rcv = side_ring(least_rcv_ring(side));
     program_open(&side->program, &own->program, plan->key[end] ^ own->iss);
+    sim_rng_seed(&side->mutant_rng, plan->key[end]);
+    side->highest_out = own->iss + 1;
 
     memset(&import, 0, sizeof(import));
     import.delegated = (struct tcp_delegated_state){
@@ -213,7 +215,7 @@ void side_open(struct side *side, struct world *world, unsigned conn, int end)
         .snd_wnd = peer->window,
         .max_snd_wnd = peer->window,
         .snd_wl1 = peer->iss,
-        .cwnd = INITIAL_SEGMENTS * peer->mss,
+        .cwnd = own->cwnd * peer->mss,
         .ssthresh = INT32_MAX,
         .ts_recent = plan->timestamps ? peer->ts : 0,
         .ts_time = plan->timestamps ? own->ts : 0,
@@ -260,6 +262,7 @@ static void send_frame(struct side *side, const struct tcp_out *out)
                    side->conn, side->end, out->len);
         return;
     }
+    mutant_frame(side, frame, len);
     trace_bytes(&world->trace, TRACE_SENT, world->now, frame, len);
     if (trace_wanted(&world->trace)) {
         struct checked_frame parsed;
@@ -316,6 +319,18 @@ void side_transmit(struct side *side, const struct tcp_out *out)
     port_tx_flush(side->world->port[side->end]);
 }
 
+/* As the engine built it, unless a mutant has it otherwise. */
+static void send_mutated(struct side *side, struct tcp_out *out)
+{
+    enum mutant_action action = mutant_output(side, out);
+
+    if (action != MUTANT_SWALLOW)
+        side_transmit(side, out);
+    if (action == MUTANT_SEND_TWICE && world_ok(side->world))
+        side_transmit(side, out);
+    mutant_sent(side);
+}
+
 void side_pull(struct side *side)
 {
     struct world *world = side->world;
@@ -331,7 +346,7 @@ void side_pull(struct side *side)
                        out.gso_size);
             return;
         }
-        side_transmit(side, &out);
+        send_mutated(side, &out);
         if (++n > OUTPUT_LIMIT)
             world_fail(world, "engine: conn %u end %d: output does not end", side->conn, side->end);
     }
@@ -401,6 +416,7 @@ static void leave_engine(struct side *side, enum side_phase phase)
         checker_gone(world->checker, side->conn, side->end);
     }
     side->phase = phase;
+    world->result->retransmits += tcp_conn_stats(side->tcp)->retransmits;
     memset(side->tcp, 0xDB, tcp_conn_size());
     free(side->tcp);
     side->tcp = NULL;
@@ -537,13 +553,15 @@ void side_events(struct side *side, uint32_t bits)
 void side_input(struct side *side, const struct tcp_segment *segment)
 {
     struct world *world = side->world;
+    struct tcp_segment seen = *segment;
 
     if (side->phase != SIDE_OWNED) {
         host_answer(side, segment);
         return;
     }
     side->heard_at = world->now;
-    side_events(side, tcp_input(side->tcp, segment, side_clock(side, world->now)));
+    mutant_input(side, &seen);
+    side_events(side, tcp_input(side->tcp, &seen, side_clock(side, world->now)));
     if (!side->owner.lazy_output && world_ok(world))
         side_pull(side);
 }
@@ -593,6 +611,77 @@ void side_timers(struct side *side)
     side_pull(side);
 }
 
+/* ---- an attacker ------------------------------------------------------------------------- */
+
+/*
+ * None of these may do more than provoke an ACK (RFC 5961, contract.md 5.3, C413 to C417).  Blind
+ * means: what would be a lucky hit (RST or SYN at exactly RCV.NXT, data in window with a good
+ * acknowledgement) is left out.
+ */
+static void draw_forgery(struct side *side, struct sim_rng *rng, struct tcp_segment *segment)
+{
+    static const uint8_t garbage[600];
+    struct tcp_export state;
+    uint32_t next, window, far;
+
+    memset(&state, 0, sizeof(state));
+    tcp_query(side->tcp, side_clock(side, side->world->now), &state);
+    next = state.delegated.rcv_nxt;
+    window = state.delegated.rcv_wnd;
+    far = 2 + (uint32_t)draw_scaled(rng, 1, UINT32_C(1) << 29);
+
+    memset(segment, 0, sizeof(*segment));
+    segment->window = (uint16_t)sim_rng_next(rng);
+    segment->ack = state.delegated.snd_una;
+    segment->has_timestamp = side->plan->timestamps && draw_percent(rng, 50);
+    segment->tsval = (uint32_t)sim_rng_next(rng);
+    segment->tsecr = (uint32_t)sim_rng_next(rng);
+    segment->seq = next + window + far; /* beyond the window */
+    if (draw_percent(rng, 50) && window > 1)
+        segment->seq = next + 1 + (uint32_t)sim_rng_below(rng, window - 1); /* inside */
+    switch (sim_rng_below(rng, 4)) {
+    case 0:
+        segment->flags = TCP_RST | (draw_percent(rng, 50) ? TCP_ACK : 0);
+        break;
+    case 1:
+        segment->flags = TCP_SYN | (draw_percent(rng, 50) ? TCP_ACK : 0);
+        break;
+    case 2: /* data, with an acknowledgement of what nobody ever sent */
+        segment->flags = TCP_ACK | (draw_percent(rng, 20) ? TCP_FIN : 0);
+        segment->ack = state.delegated.snd_max_possible + far;
+        segment->payload = garbage;
+        segment->len = (uint32_t)draw_between(rng, 1, sizeof(garbage));
+        break;
+    default: /* data beyond the window */
+        segment->flags = TCP_ACK;
+        segment->seq = next + window + far;
+        segment->payload = garbage;
+        segment->len = (uint32_t)draw_between(rng, 1, sizeof(garbage));
+        break;
+    }
+}
+
+void side_forge(struct side *side, uint64_t seed)
+{
+    struct world *world = side->world;
+    struct sim_rng rng;
+
+    sim_rng_seed(&rng, seed);
+    for (uint64_t n = draw_between(&rng, 1, 5); n && side->phase == SIDE_OWNED; n--) {
+        struct tcp_segment segment;
+
+        draw_forgery(side, &rng, &segment);
+        trace_line(&world->trace, world->now, "conn %u end %d: < forged flags 0x%02x seq %d len %u",
+                   side->conn, side->end, segment.flags,
+                   (int)(segment.seq - side->plan->side[!side->end].iss - 1), segment.len);
+        side_input(side, &segment);
+        if (world_ok(world))
+            side_pull(side);
+        if (!world_ok(world))
+            return;
+    }
+}
+
 /* ---- the host's other verbs -------------------------------------------------------------- */
 
 void side_update(struct side *side, uint64_t seed)
@@ -619,6 +708,11 @@ void side_update(struct side *side, uint64_t seed)
         side->cached.flags ^= TCP_FLAG_NAGLING_ENABLED;
     if (draw_percent(&rng, 30))
         side->cached.flags |= TCP_FLAG_KEEP_ALIVE_ENABLED | TCP_FLAG_KEEP_ALIVE_RESTART;
+    else if (draw_percent(&rng, 30) && !may_be_aborted(side))
+        side->cached.flags &= (uint16_t)~TCP_FLAG_KEEP_ALIVE_ENABLED;
+    if (draw_percent(&rng, 30))
+        side->cached.max_rt =
+            draw_percent(&rng, 50) ? UINT32_MAX : ms_to_ticks(&side->owner, 600 * 1000);
     if (draw_percent(&rng, 30))
         side->cached.flags |= TCP_FLAG_MAX_RT_RESTART;
     trace_line(&world->trace, world->now,

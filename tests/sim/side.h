@@ -82,6 +82,11 @@ struct side {
     struct tcp_export last; /* TIME_WAIT and RST: what the host answers from */
     uint32_t last_stamp;
     uint64_t moves, progress_at;
+
+    struct sim_rng mutant_rng; /* mutant.c */
+    uint64_t segments_out;
+    uint32_t highest_out;
+    uint8_t *flipped;
 };
 
 struct world {
@@ -129,6 +134,8 @@ void side_timers(struct side *side);
 uint64_t side_next_timeout(const struct side *side);
 /** The program's abortive close. */
 void side_abort(struct side *side);
+/** Segments of an attacker who knows the addresses and ports, and nothing else. */
+void side_forge(struct side *side, uint64_t seed);
 /** New cached variables, drawn from @seed. */
 void side_update(struct side *side, uint64_t seed);
 /** True if nothing more will happen at this end. */

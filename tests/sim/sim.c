@@ -2,6 +2,7 @@
 /*
  * The runner of the simulator.  See README.md beside it.
  */
+#include "mutant.h"
 #include "shrink.h"
 #include "world.h"
 
@@ -15,12 +16,14 @@ struct options {
     uint64_t first, seeds;
     uint64_t minutes; /* 0: a number of seeds */
     bool one, verbose, twice, shrink, stats;
+    enum mutant mutant;
+    bool mutants;        /* run all of them */
     const char *events;  /* "3,17": only these; NULL: all */
     const char *without; /* "loss,jitter": impairments taken away */
 };
 
 struct totals {
-    uint64_t worlds, failed, frames, bytes, moves, aborted, virtual_ns;
+    uint64_t worlds, failed, frames, bytes, moves, aborted, retransmits, virtual_ns;
     uint64_t applied[RULE_COUNT];
 };
 
@@ -42,7 +45,9 @@ static void usage(FILE *out)
           "  --events A,B,C   only these events of the scenario (\"none\": no events)\n"
           "  --without X,Y    take impairments away: loss, burst, duplicate, corrupt, reorder,\n"
           "                   jitter, rate, queue, mark, poll\n"
-          "  --stats          how often each rule of the wire checker was applied\n",
+          "  --mutant N|NAME  a broken stack: one that does what a certain mistake would do\n"
+          "  --mutants        all of them; each must be noticed by its rule\n"
+          "  --stats           how often each rule of the wire checker was applied\n",
           out);
 }
 
@@ -54,6 +59,7 @@ static bool run_seed(uint64_t seed, const struct options *options, struct totals
     const char *bad;
 
     scenario_draw(&scenario, seed);
+    scenario.mutant = options->mutant;
     bad = shrink_restrict(&scenario, options->events, options->without);
     if (bad) {
         fprintf(stderr, "sim: unknown event or impairment in '%s'\n", bad);
@@ -76,6 +82,7 @@ static bool run_seed(uint64_t seed, const struct options *options, struct totals
     totals->bytes += result.bytes;
     totals->moves += result.moves;
     totals->aborted += result.aborted;
+    totals->retransmits += result.retransmits;
     totals->virtual_ns += result.virtual_ns;
     for (int r = 0; r < RULE_COUNT; r++)
         totals->applied[r] += result.applied[r];
@@ -123,6 +130,7 @@ static struct options parse(int argc, char **argv)
         {"verbose", no_argument, NULL, 'v'},       {"twice", no_argument, NULL, 't'},
         {"shrink", no_argument, NULL, 'k'},        {"events", required_argument, NULL, 'e'},
         {"without", required_argument, NULL, 'w'}, {"stats", no_argument, NULL, 'S'},
+        {"mutant", required_argument, NULL, 'M'},  {"mutants", no_argument, NULL, 'A'},
         {"help", no_argument, NULL, 'h'},          {NULL, 0, NULL, 0},
     };
     struct options options = {.first = 1, .seeds = 200};
@@ -162,6 +170,16 @@ static struct options parse(int argc, char **argv)
         case 'S':
             options.stats = true;
             break;
+        case 'M':
+            options.mutant = mutant_find(optarg);
+            if (options.mutant == MUTANT_COUNT) {
+                fprintf(stderr, "sim: no mutant '%s'\n", optarg);
+                exit(2);
+            }
+            break;
+        case 'A':
+            options.mutants = true;
+            break;
         case 'h':
             usage(stdout);
             exit(0);
@@ -177,11 +195,47 @@ static struct options parse(int argc, char **argv)
     return options;
 }
 
+/* Runs worlds with one mutant until its rule notices it; how many it took, or 0. */
+static uint64_t hunt(enum mutant mutant, const struct options *options, uint64_t *noticed)
+{
+    static struct scenario scenario;
+    struct world_result result;
+
+    *noticed = 0;
+    for (uint64_t n = 0; n < options->seeds; n++) {
+        scenario_draw(&scenario, options->first + n);
+        scenario.mutant = mutant;
+        world_run(&scenario, NULL, &result);
+        *noticed += result.failed;
+        if (result.failed && result.rule == mutant_rule(mutant))
+            return n + 1;
+    }
+    return 0;
+}
+
+static int hunt_all(const struct options *options)
+{
+    unsigned alive = 0;
+
+    for (enum mutant m = MUTANT_NONE + 1; m < MUTANT_COUNT; m++) {
+        uint64_t noticed, worlds = hunt(m, options, &noticed);
+
+        alive += !worlds;
+        printf("%-12s %s by %-15s after %3" PRIu64 " worlds (%" PRIu64 " of them failed)\n",
+               mutant_name(m), worlds ? "caught" : "ALIVE ", checker_rule_name(mutant_rule(m)),
+               worlds ? worlds : options->seeds, noticed);
+    }
+    return alive ? 1 : 0;
+}
+
 int main(int argc, char **argv)
 {
     struct options options = parse(argc, argv);
     struct totals totals = {0};
     double start = seconds(), took;
+
+    if (options.mutants)
+        return hunt_all(&options);
 
     for (uint64_t seed = options.first;; seed++) {
         if (options.minutes ? seconds() - start >= 60.0 * (double)options.minutes
@@ -192,10 +246,10 @@ int main(int argc, char **argv)
     took = seconds() - start;
     if (!options.one)
         printf("%" PRIu64 " worlds from seed %" PRIu64 ": %" PRIu64 " failed; %" PRIu64
-               " frames, %" PRIu64 " moves, %" PRIu64 " aborts, %" PRIu64
+               " frames, %" PRIu64 " retransmitted, %" PRIu64 " moves, %" PRIu64 " aborts, %" PRIu64
                " bytes compared, %.0f s of virtual time in %.1f s\n",
-               totals.worlds, options.first, totals.failed, totals.frames, totals.moves,
-               totals.aborted, totals.bytes, (double)totals.virtual_ns / 1e9, took);
+               totals.worlds, options.first, totals.failed, totals.frames, totals.retransmits,
+               totals.moves, totals.aborted, totals.bytes, (double)totals.virtual_ns / 1e9, took);
     if (options.stats)
         for (int r = 1; r < RULE_COUNT; r++)
             printf("%12" PRIu64 "  %-16s %s\n", totals.applied[r],

@@ -236,6 +236,9 @@ static void fire(struct world *world, unsigned i)
     case EVENT_ABORT:
         side_abort(side);
         break;
+    case EVENT_FORGE:
+        side_forge(side, event->seed);
+        break;
     }
 }
 
@@ -375,6 +378,27 @@ static uint64_t min_rtt(const struct scenario *s)
     return s->impair[0].latency_ns + s->impair[1].latency_ns;
 }
 
+static bool clean(const struct sim_impair *impair)
+{
+    return !impair->loss_ppm && !impair->burst_ppm && !impair->dup_ppm && !impair->corrupt_ppm &&
+           !impair->reorder_ppm && !impair->queue_frames &&
+           (!impair->rate_bps || impair->rate_bps >= 100 * 1000 * 1000);
+}
+
+/* On such a wire, with a peer whose ACKs are not slower than a retransmission, nothing goes twice.
+ */
+static bool lossless(const struct scenario *s, unsigned conn)
+{
+    const struct owner_plan *a = &s->conn[conn].side[0].owner, *b = &s->conn[conn].side[1].owner;
+
+    for (unsigned i = 0; i < s->events; i++)
+        if (s->event[i].conn == conn || s->event[i].kind == EVENT_FLAP ||
+            s->event[i].kind == EVENT_SILENT || s->event[i].kind == EVENT_IMPAIR)
+            return false;
+    return clean(&s->impair[0]) && clean(&s->impair[1]) && a->delayed_ack_ms < b->rto_min_ms &&
+           b->delayed_ack_ms < a->rto_min_ms && !a->hold_fin && !b->hold_fin;
+}
+
 static void describe_conns(const struct world *world, struct checker_conn *conns)
 {
     const struct scenario *s = world->scenario;
@@ -388,6 +412,7 @@ static void describe_conns(const struct world *world, struct checker_conn *conns
         conns[c].sack = plan->sack;
         conns[c].ecn = plan->ecn;
         conns[c].mtu = s->mtu;
+        conns[c].lossless = !s->mutant && lossless(s, c);
         conns[c].min_rtt = min_rtt(s);
         for (int e = 0; e < 2; e++) {
             const struct side_plan *side = &plan->side[e];

@@ -539,6 +539,9 @@ static void move(unsigned most)
         }
         rig.reinjected += handoff_reinject(&rig.handoff, &c->h, &held);
         release_held(c);
+        if (c->h.result == HANDOFF_REFUSED && !rig.refused)
+            printf("  first refused: %s: %u bytes to send, %u received\n", c->h.reason,
+                   c->h.state.sendq_len, c->h.state.recvq_len);
         if (c->h.result == HANDOFF_AGAIN)
             rig.again++;
         else if (c->h.error == -ENOBUFS || c->h.error == -ENOTCONN)
@@ -647,6 +650,210 @@ static void flood(const char *name, unsigned family, unsigned n, unsigned queues
     rig_close();
 }
 
+/* ------------------------------------------------------------------------------------------------
+ * Fault injection: one connection, both ends in this process.
+ */
+
+#define SEND_AHEAD 60000
+#define PEER_BUFFER 8192
+
+static struct {
+    unsigned calls;   /* steps so far */
+    unsigned fail[2]; /* which of them fail, counted from 1; 0: none */
+    int error;
+    char failed[2][40]; /* their names */
+} plan;
+
+static int planned_fault(const char *step)
+{
+    plan.calls++;
+    for (int i = 0; i < 2; i++)
+        if (plan.calls == plan.fail[i]) {
+            snprintf(plan.failed[i], sizeof(plan.failed[i]), "%s", step);
+            return plan.error;
+        }
+    return 0;
+}
+
+static void plan_faults(unsigned first, unsigned second)
+{
+    static const int errors[] = {-EIO, -EPERM, -ENOMEM, -EAGAIN, -EINVAL};
+
+    memset(&plan, 0, sizeof(plan));
+    plan.fail[0] = first;
+    plan.fail[1] = second;
+    plan.error = errors[lab_random() % 5];
+}
+
+struct pair {
+    struct test_conn c;
+    int fd; /* the peer's */
+    uint64_t sent, received;
+};
+
+static struct pair *pair_open(unsigned family)
+{
+    struct pair *p = calloc(1, sizeof(*p));
+    int listener = listen_on(family, PORT_ACCEPT), size = PEER_BUFFER;
+    struct sockaddr_storage remote;
+    socklen_t len = address(&remote, family, "10.99.0.1", "fd00:63::1", PORT_ACCEPT);
+
+    LAB_CHECK(p);
+    lab_enter(rig.b);
+    p->fd = socket(remote.ss_family, SOCK_STREAM, 0);
+    LAB_CHECK(p->fd >= 0);
+    LAB_ZERO(setsockopt(p->fd, SOL_SOCKET, SO_RCVBUF, &size, sizeof(size)));
+    LAB_ZERO(connect(p->fd, (struct sockaddr *)&remote, len));
+    lab_enter(rig.a);
+    p->c.fd = accept(listener, NULL, NULL);
+    LAB_CHECK(p->c.fd >= 0);
+    p->c.h.fd = dup(p->c.fd);
+    p->c.h.ifindex = rig.ifindex;
+    p->c.h.rings = (struct repair_rings){ring_memory(), ring_memory(), RING_SIZE};
+    LAB_ZERO(handoff_identify(p->c.fd, &p->c.h.key));
+    nonblocking(p->fd);
+    nonblocking(p->c.fd);
+    close(listener);
+    rig.n = 1;
+    rig.conns = &p->c;
+    return p;
+}
+
+static void pair_close(struct pair *p)
+{
+    close(p->fd);
+    close(p->c.fd);
+    close(p->c.h.fd);
+    munmap(p->c.h.rings.send, RING_SIZE);
+    munmap(p->c.h.rings.receive, RING_SIZE);
+    free(p);
+    rig.n = 0;
+    rig.conns = NULL;
+}
+
+static void peer_send(struct pair *p, size_t len)
+{
+    uint8_t data[4096];
+    ssize_t n;
+
+    LAB_CHECK(len <= sizeof(data));
+    lab_pattern(data, len, 0, p->sent);
+    n = send(p->fd, data, len, 0);
+    if (n > 0)
+        p->sent += n;
+}
+
+static void peer_receive(struct pair *p)
+{
+    uint8_t data[16384];
+    ssize_t n = recv(p->fd, data, sizeof(data), 0);
+
+    if (n > 0) {
+        LAB_CHECK(lab_pattern_check(data, n, 1, p->received));
+        p->received += n;
+    } else if (n == 0 || errno != EAGAIN) {
+        LAB_FAIL("the peer lost its connection: %s (%s, %s)", n ? strerror(errno) : "EOF",
+                 plan.failed[0], plan.failed[1]);
+    }
+}
+
+/* Puts data into all queues: unread in A, in flight and unsent towards the peer. */
+static void pair_load(struct pair *p)
+{
+    uint64_t end = p->c.sent + SEND_AHEAD;
+
+    peer_send(p, 1 + lab_random() % 4096);
+    for (int tries = 0; p->c.sent < end && tries < 100; tries++)
+        program_send(&p->c, 0);
+}
+
+/* The connection is an ordinary one, and everything that was said arrives. */
+static void pair_check_alive(struct pair *p)
+{
+    uint64_t deadline = lab_now_ns() + 10000000000ull;
+
+    peer_send(p, 100);
+    while (p->c.pending || p->received < p->c.sent || p->c.received < p->sent) {
+        if (p->c.pending)
+            program_send(&p->c, 0);
+        program_receive(&p->c, 0);
+        LAB_CHECK(!p->c.eof);
+        peer_receive(p);
+        poll_port();
+        if (lab_now_ns() > deadline)
+            LAB_FAIL(
+                "dead after %s and %s failed (%d): peer has %llu of %llu, we have %llu of %llu",
+                plan.failed[0], plan.failed[1], plan.error, (unsigned long long)p->received,
+                (unsigned long long)p->c.sent, (unsigned long long)p->c.received,
+                (unsigned long long)p->sent);
+    }
+}
+
+/* One offload and one upload with the planned faults; true if the plan was used up. */
+static bool pair_move(struct pair *p, unsigned *parked_at)
+{
+    const struct handoff_held held = {next_held, rewind_held, &p->c};
+    struct repair_restore r;
+    int tries = 0;
+
+    pair_load(p);
+    p->c.held = true;
+    handoff_fault = planned_fault;
+    handoff_freeze_batch(&rig.handoff, &p->c.h, 1);
+    peer_send(p, 1000); /* something to be held */
+    poll_port();
+    *parked_at = plan.calls;
+    if (p->c.h.result == HANDOFF_PARKED) {
+        handoff_prepare_unchanged(&p->c.h, &r);
+        while (handoff_restore(&rig.handoff, &p->c.h, &r, &held)) {
+            LAB_CHECK(++tries <= 2);
+            if (tries == 1)
+                peer_send(p, 500);
+        }
+        p->c.pending = p->c.h.unsent_left;
+        p->c.pending_pos = r.una_pos + r.sent_len + r.unsent_len - p->c.pending;
+    } else {
+        LAB_CHECK(p->c.h.result == HANDOFF_REFUSED || p->c.h.result == HANDOFF_AGAIN);
+        LAB_CHECK(p->c.h.reason && p->c.h.error < 0);
+        handoff_reinject(&rig.handoff, &p->c.h, &held);
+    }
+    handoff_fault = NULL;
+    release_held(&p->c);
+    pair_check_alive(p);
+    LAB_CHECK(p->c.h.progress == 0);
+    return plan.calls >= plan.fail[0] && plan.calls >= plan.fail[1];
+}
+
+/* rows: C164 C165 C179 */
+static void faults(unsigned family)
+{
+    struct pair *p;
+    unsigned steps, parked, used = 0;
+
+    printf("IPv%u: every step fails once, and every two steps\n", family);
+    rig_links(1, false);
+    p = pair_open(family);
+    plan_faults(0, 0);
+    pair_move(p, &parked);
+    LAB_CHECK(p->c.h.result == HANDOFF_IN_KERNEL && p->c.h.error == 0);
+    steps = plan.calls;
+    for (unsigned first = 1; first <= steps; first++) {
+        plan_faults(first, 0);
+        LAB_CHECK(pair_move(p, &parked));
+        used++;
+    }
+    for (unsigned first = 1; first <= steps; first++)
+        for (unsigned gap = 1; gap <= 12; gap++) {
+            plan_faults(first, first + gap);
+            if (!pair_move(p, &parked))
+                break;
+            used++;
+        }
+    printf("  %u steps, %u plans, connection alive after each\n", steps, used);
+    pair_close(p);
+    rig_close();
+}
+
 int main(void)
 {
     const char *factor = getenv("LAB_SECONDS");
@@ -657,6 +864,8 @@ int main(void)
     flood("IPv6", 6, 16, 1, false, s);
     flood("IPv4, two receive queues", 4, 16, 2, false, s);
     flood("IPv4, GRO holding packets", 4, 16, 1, true, s);
+    faults(4);
+    faults(6);
     puts("passed");
     return 0;
 }

@@ -269,11 +269,15 @@ struct chimney_statistics {
  * Host to target
  */
 
-/** A received frame handed back to the target (contract.md 3.8). */
+/**
+ * A received frame handed back to the target (contract.md 3.8).  Frame and structure are the
+ * target's until forward_complete(); the structure must be in writable memory.
+ */
 struct chimney_segment {
     const uint8_t *frame;   /* the whole frame it came in */
     uint32_t frame_length;
     uint32_t tcp_offset;    /* the TCP header within it (C314) */
+    void *target_reserved;  /* the target's own until it completes */
 };
 
 struct chimney_target_ops {

@@ -132,7 +132,7 @@ struct conn {
 
     /* (worker) while Offloading or Offloaded */
     uint64_t w_send_end, w_send_tail, w_rcv_head, w_rcv_tail;
-    uint32_t w_ring_size;
+    uint32_t w_ring_size, w_forwards;
     bool w_active, w_corrupt;
     _Atomic uint64_t w_bytes_in, w_bytes_out; /* of the running offload */
     struct conn *w_next_started;
@@ -263,6 +263,8 @@ void worker_call(struct daemon *d, void (*fn)(struct daemon *d, void *arg), void
 extern const struct chimney_host_ops daemon_host_ops;
 void host_kick(struct daemon *d, struct session *s, uint32_t slot);
 void host_started(struct daemon *d);
+/** A terminate is about to be called: no send or receive on its connections from here. */
+void host_terminating(struct chimney_block *root);
 /** Puts the slot's readiness to whoever waits for it; any thread that owns the slot's route. */
 void slot_notify(struct session *s, uint32_t slot, uint32_t ready);
 void slot_set_route(struct conn *c, enum stream_route route);

@@ -70,7 +70,7 @@ bool hold_put(struct hold_table *table, const struct flow_key *key, const uint8_
     return hold != NULL;
 }
 
-bool hold_next(struct hold_table *table, struct hold *hold, const uint8_t **frame, uint32_t *length)
+struct hold_frame *hold_next_frame(struct hold_table *table, struct hold *hold)
 {
     struct hold_frame *f;
 
@@ -79,6 +79,13 @@ bool hold_next(struct hold_table *table, struct hold *hold, const uint8_t **fram
     if (f)
         hold->cursor = f->next;
     pthread_mutex_unlock(&table->lock);
+    return f;
+}
+
+bool hold_next(struct hold_table *table, struct hold *hold, const uint8_t **frame, uint32_t *length)
+{
+    struct hold_frame *f = hold_next_frame(table, hold);
+
     if (!f)
         return false;
     *frame = f->data;

@@ -15,6 +15,7 @@
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
+#include <chimney/target.h>
 #include "wire/wire.h"
 
 /** Frames and bytes one connection may hold; beyond it frames are dropped (the peer retransmits). */
@@ -24,6 +25,7 @@
 
 struct hold_frame {
     struct hold_frame *next;
+    struct chimney_segment segment; /* while it is forwarded to a target */
     uint32_t length;
     uint8_t data[];
 };
@@ -54,6 +56,8 @@ bool hold_put(struct hold_table *table, const struct flow_key *key, const uint8_
               uint32_t length);
 /** Next frame not yet read; the frame stays until hold_close().  False: none now. */
 bool hold_next(struct hold_table *table, struct hold *hold, const uint8_t **frame, uint32_t *length);
+/** The same, as the frame's own record; NULL: none now. */
+struct hold_frame *hold_next_frame(struct hold_table *table, struct hold *hold);
 void hold_rewind(struct hold_table *table, struct hold *hold);
 /**
  * Closes the list unless there are frames not yet read: then returns false and the caller reads on.

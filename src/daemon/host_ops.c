@@ -82,7 +82,7 @@ static bool started_block(void *arg, struct chimney_block *block, struct chimney
         !block->cell || !block->cell->context)
         return true;
     c->w_active = true;
-    c->w_corrupt = false;
+    c->w_forwards = 0;
     c->session->w_conns[c->slot] = c;
     c->w_next_started = p->daemon->w_started;
     p->daemon->w_started = c;
@@ -96,22 +96,8 @@ static void on_initiate_complete(struct chimney_host *host, struct chimney_block
     post_done(host, TREE_INITIATE, root);
 }
 
-static bool ended_block(void *arg, struct chimney_block *block, struct chimney_block *parent)
-{
-    struct conn *c = block->host_handle;
-
-    (void)arg;
-    (void)parent;
-    if (tree_block_layer(block) == TREE_TCP && block->cell) {
-        c->w_active = false;
-        c->session->w_conns[c->slot] = NULL;
-    }
-    return true;
-}
-
 static void on_terminate_complete(struct chimney_host *host, struct chimney_block *root)
 {
-    tree_walk(root, ended_block, NULL);
     post_done(host, TREE_TERMINATE, root);
 }
 
@@ -177,6 +163,38 @@ static void on_status(struct chimney_host *host, chimney_status status, const vo
     mailbox_post(&p->daemon->to_control, &mail);
 }
 
+/* The host closes by uploading first: it has no disconnect open, and forwards are not waited for. */
+static void on_disconnect_complete(struct chimney_host *host, void *handle, chimney_status status)
+{
+    (void)host;
+    (void)handle;
+    (void)status;
+}
+
+/*
+ * A held frame the target did not take because an upload began in between goes into the kernel after
+ * it; the peer would send it again, this is faster.
+ */
+static void on_forward_complete(struct chimney_host *host, void *handle,
+                                const struct chimney_segment *segment, chimney_status status)
+{
+    struct port_ctx *p = (struct port_ctx *)host;
+
+    ((struct conn *)handle)->w_forwards--;
+    if (status == NDIS_STATUS_UPLOAD_IN_PROGRESS)
+        steer_reinject(p->daemon->steer, p->ifindex, segment->frame, segment->frame_length);
+}
+
+/*
+ * Reachability: the kernel is not asked synchronously from the worker.  The answer "just confirmed"
+ * keeps the target quiet for NceStaleTicks; a neighbor that really moves comes as an update.
+ */
+static void on_neighbor_query(struct chimney_host *host, struct chimney_block *block)
+{
+    (void)host;
+    tree_neighbor_cached(block)->host_reachability_delta = 0;
+}
+
 /* The non-offload path: held for a connection on its way, else into the kernel. */
 static void on_receive(struct chimney_host *host, int ifindex, const uint8_t *frame, uint32_t length)
 {
@@ -198,6 +216,9 @@ const struct chimney_host_ops daemon_host_ops = {
     .invalidate_complete = on_invalidate_complete,
     .terminate_complete = on_terminate_complete,
     .send_complete = on_send_complete,
+    .disconnect_complete = on_disconnect_complete,
+    .forward_complete = on_forward_complete,
+    .neighbor_query = on_neighbor_query,
     .receive_indicate = on_receive_indicate,
     .event = on_event,
     .status = on_status,
@@ -258,32 +279,59 @@ void host_kick(struct daemon *d, struct session *s, uint32_t index)
         conn_pump(d, c);
 }
 
-/* Connections whose initiate has just completed: held frames, then the program. */
+/* Everything held goes down to the target, in its order. */
+static void forward_held(struct daemon *d, struct conn *c)
+{
+    struct chimney_target *top = c->port->top;
+    struct hold_frame *f;
+
+    while ((f = hold_next_frame(&d->holds, &c->hold)) != NULL) {
+        struct wire_packet packet;
+
+        if (wire_parse(f->data, f->length, true, &packet) != WIRE_OK)
+            continue;
+        f->segment = (struct chimney_segment){ f->data, f->length, packet.tcp_offset, NULL };
+        c->w_forwards++;
+        top->ops->forward(top, &c->cell, &f->segment);
+    }
+}
+
+/*
+ * Connections whose initiate has completed: first the held frames, and when the target has completed
+ * all of them (they are its until then), the program.
+ */
 void host_started(struct daemon *d)
 {
-    while (d->w_started) {
-        struct conn *c = d->w_started;
-        struct chimney_target *top = c->port->top;
+    struct conn **link = &d->w_started;
+
+    while (*link) {
+        struct conn *c = *link;
         struct mail mail = { .kind = MAIL_STARTED, .port = c->port, .conn = c };
-        const uint8_t *frame;
-        uint32_t length;
 
-        d->w_started = c->w_next_started;
-        if (!c->w_active)
+        forward_held(d, c);
+        if (c->w_forwards > 0 || !hold_close(&d->holds, &c->hold)) {
+            link = &c->w_next_started; /* again in the next round */
             continue;
-        do {
-            while (hold_next(&d->holds, &c->hold, &frame, &length)) {
-                struct wire_packet packet;
-                struct chimney_segment segment = { frame, length, 0 };
-
-                if (wire_parse(frame, length, true, &packet) != WIRE_OK)
-                    continue;
-                segment.tcp_offset = packet.tcp_offset;
-                top->ops->forward(top, &c->cell, &segment);
-            }
-        } while (!hold_close(&d->holds, &c->hold));
+        }
+        *link = c->w_next_started;
         slot_set_route(c, STREAM_ROUTE_STREAM);
         conn_pump(d, c);
         mailbox_post(&d->to_control, &mail);
     }
 }
+
+/* The host sends and receives no more on what it terminates (C211). */
+static bool stop_block(void *arg, struct chimney_block *block, struct chimney_block *parent)
+{
+    (void)arg;
+    (void)parent;
+    if (tree_block_layer(block) == TREE_TCP && block->cell) {
+        struct conn *c = block->host_handle;
+
+        c->w_active = false;
+        c->session->w_conns[c->slot] = NULL;
+    }
+    return true;
+}
+
+void host_terminating(struct chimney_block *root) { tree_walk(root, stop_block, NULL); }

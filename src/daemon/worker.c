@@ -44,6 +44,7 @@ static void worker_mail(struct daemon *d, const struct mail *mail)
             ops->invalidate(p->top, mail->root);
             break;
         case TREE_TERMINATE:
+            host_terminating(mail->root);
             ops->terminate(p->top, mail->root);
             break;
         }
@@ -98,7 +99,7 @@ static bool worker_round(struct daemon *d)
     for (unsigned i = 0; i < d->port_count; i++)
         any |= target_poll(d->ports[i].target, daemon_now());
     host_started(d);
-    return any;
+    return any || d->w_started;
 }
 
 /* Sleeps until something happens; false if something had happened already. */

@@ -88,19 +88,39 @@ chimney_status data_forward(struct chimney_target *base, struct chimney_cell *ce
 {
     struct target *t = target_of(base);
     struct target_conn *c = objects_conn(t, cell);
-    struct wire_packet packet;
+    struct chimney_segment *own = (struct chimney_segment *)(uintptr_t)segment; /* until completed */
     chimney_status status = NDIS_STATUS_SUCCESS;
+    struct wire_packet packet;
 
-    if (c->aborted) {
+    if (c->aborted)
         status = NDIS_STATUS_REQUEST_ABORTED;
-    } else if (c->refuse_io) {
+    else if (c->refuse_io)
         status = NDIS_STATUS_UPLOAD_IN_PROGRESS;
-    } else if (wire_parse(segment->frame, segment->frame_length, true, &packet) == WIRE_OK &&
-               packet.tcp_offset == segment->tcp_offset && flow_key_equal(&packet.key, &c->key)) {
+    if (c->forwarded && c->forwarded_status != status)
+        conn_complete_forwards(t, c); /* one status for all that wait */
+    if (status == NDIS_STATUS_SUCCESS &&
+        wire_parse(segment->frame, segment->frame_length, true, &packet) == WIRE_OK &&
+        packet.tcp_offset == segment->tcp_offset && flow_key_equal(&packet.key, &c->key))
         rx_conn_frame(t, c, segment->frame, segment->frame_length, &packet);
-    }
-    t->host_ops->forward_complete(t->host, c->host_handle, segment, status);
+    own->target_reserved = NULL;
+    if (c->forwarded)
+        c->forwarded_tail->target_reserved = own;
+    else
+        c->forwarded = own;
+    c->forwarded_tail = own;
+    c->forwarded_status = status;
+    conn_dirty(t, c);
     return NDIS_STATUS_PENDING;
+}
+
+void conn_complete_forwards(struct target *t, struct target_conn *c)
+{
+    while (c->forwarded) {
+        struct chimney_segment *segment = c->forwarded;
+
+        c->forwarded = segment->target_reserved;
+        t->host_ops->forward_complete(t->host, c->host_handle, segment, c->forwarded_status);
+    }
 }
 
 /* What the engine reported, after tcp_input() or tcp_timeout(). */
@@ -190,6 +210,7 @@ void conn_tell(struct target *t, struct target_conn *c)
 
     if (!c->announced)
         return;
+    conn_complete_forwards(t, c);
     if (rcv > c->rcv_told) {
         c->rcv_told = rcv;
         t->host_ops->receive_indicate(t->host, c->host_handle, rcv);

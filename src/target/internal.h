@@ -73,6 +73,9 @@ struct target_conn {
     struct target_kept *kept, **kept_tail;
     uint32_t kept_count;
     struct wire_route route; /* header template */
+    /* Forwarded segments that are processed and not yet completed, linked by target_reserved. */
+    struct chimney_segment *forwarded, *forwarded_tail;
+    chimney_status forwarded_status;
     struct chimney_tcp_const constant;
     struct chimney_tcp_cached cached;
     uint32_t dwnd;
@@ -164,6 +167,7 @@ chimney_status data_forward(struct chimney_target *, struct chimney_cell *,
                             const struct chimney_segment *segment);
 /** Tells the host what changed: receive, send completions, events. */
 void conn_tell(struct target *t, struct target_conn *c);
+void conn_complete_forwards(struct target *t, struct target_conn *c);
 void conn_events(struct target *t, struct target_conn *c, uint32_t events);
 void conn_ask_upload(struct target *t, struct target_conn *c, enum chimney_upload_reason reason);
 void conn_dirty(struct target *t, struct target_conn *c);

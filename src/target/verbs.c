@@ -316,6 +316,7 @@ static void terminate_conn(struct target *t, struct target_conn *c, struct chimn
         tx_ack(t, c); /* the acknowledgement that is due (C215) */
     undirty(t, c);
     tcp_export(c->engine, t->now, &x);
+    conn_complete_forwards(t, c);
     if (x.rcv_pos > c->rcv_told) {
         c->rcv_told = x.rcv_pos;
         t->host_ops->receive_indicate(t->host, c->host_handle, x.rcv_pos);

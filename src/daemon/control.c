@@ -26,6 +26,8 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+/** Rows of a list that are looked up and written together. */
+#define LISTING_CHUNK 64
 #define JSON_LINE (JSON_COMPACT | JSON_ENSURE_ASCII)
 
 /* --- output ----------------------------------------------------------------------------------- */
@@ -182,32 +184,61 @@ static int compare_ids(const void *a, const void *b)
     return x < y ? -1 : x > y;
 }
 
+/**
+ * Finds the next connections of the list, by number, in one walk: conns[i] is the one with number
+ * ids[next + i], or NULL if it is gone.  Returns how many were looked for.
+ */
+static size_t listing_find(const struct daemon *d, const struct listing *l,
+                           const struct conn *conns[LISTING_CHUNK])
+{
+    const uint32_t *ids = l->ids + l->next;
+    size_t n = l->count - l->next < LISTING_CHUNK ? l->count - l->next : LISTING_CHUNK;
+
+    memset(conns, 0, n * sizeof(*conns));
+    for (const struct conn *c = n ? d->conns : NULL; c; c = c->next) {
+        const uint32_t *id;
+
+        if (c->id < ids[0] || c->id > ids[n - 1])
+            continue;
+        id = bsearch(&c->id, ids, n, sizeof(*ids), compare_ids);
+        if (id)
+            conns[id - ids] = c;
+    }
+    return n;
+}
+
+static void listing_row(struct daemon *d, struct client *c, const struct conn *conn)
+{
+    json_t *row = report_conn(d, conn);
+    char *text = row ? json_dumps(row, JSON_LINE) : NULL;
+
+    json_decref(row);
+    if (!text) {
+        c->dead = true;
+        return;
+    }
+    if (c->listing->any)
+        control_write(d, c, ",", 1);
+    control_write(d, c, text, strlen(text));
+    c->listing->any = true;
+    free(text);
+}
+
 /** Writes rows until the client has enough to read, and the end after the last. */
 static void listing_go_on(struct daemon *d, struct client *c)
 {
     struct listing *l = c->listing;
 
     while (l->next < l->count && output_len(c) <= CONTROL_OUTPUT_LOW && !c->dead) {
-        const struct conn *conn = conn_by_id(d, l->ids[l->next++]);
-        json_t *row;
-        char *text;
+        const struct conn *conns[LISTING_CHUNK];
+        size_t n = listing_find(d, l, conns);
 
-        if (!conn)
-            continue; /* gone since */
-        row = report_conn(d, conn);
-        text = row ? json_dumps(row, JSON_LINE) : NULL;
-        json_decref(row);
-        if (!text) {
-            c->dead = true;
-            return;
-        }
-        if (l->any)
-            control_write(d, c, ",", 1);
-        control_write(d, c, text, strlen(text));
-        l->any = true;
-        free(text);
+        for (size_t i = 0; i < n && !c->dead; i++)
+            if (conns[i])
+                listing_row(d, c, conns[i]);
+        l->next += n;
     }
-    if (l->next < l->count)
+    if (c->dead || l->next < l->count)
         return;
     control_write(d, c, "]}\n", 3);
     c->listing = NULL;
@@ -444,7 +475,7 @@ static void client_go_on(struct daemon *d, struct client *c)
             client_requests(d, c);
         if (output_len(c)) {
             client_flush(c);
-            more = !c->dead && output_len(c) == 0 && c->listing;
+            more = !c->dead && output_len(c) == 0 && (c->listing || memchr(c->in, '\n', c->in_len));
         }
     }
     /* A client that will say nothing more goes when it has read everything. */

@@ -97,6 +97,8 @@ static struct order_item *order_find(struct order *o, uint32_t id)
 {
     const struct order_item key = {.id = id};
 
+    if (o->count == 0)
+        return NULL;
     return bsearch(&key, o->items, o->count, sizeof(*o->items), compare_items);
 }
 

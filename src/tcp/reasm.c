@@ -116,21 +116,31 @@ unsigned tcp_reasm_sack_count(const struct tcp_conn *c)
     return tcp_min(c->ooo_count + (c->dsack_due ? 1u : 0u), max);
 }
 
-/** Fills in the blocks: a duplicate first, then ranges, the most recently changed first. */
+/**
+ * Fills in the blocks: a duplicate first, behind it the range that holds it, if it lies above RCV.NXT
+ * (only so the peer can tell it from an ordinary block, RFC 2883 section 4), then the others, the
+ * most recently changed first.
+ */
 unsigned tcp_reasm_sack(struct tcp_conn *c, struct tcp_sack_range *out, unsigned max)
 {
     uint32_t newer_than = c->ooo_serial + 1; /* serials below this are still to be listed */
+    const struct tcp_ooo *holder = NULL;
     unsigned n = 0;
 
     if (n < max && c->dsack_due) {
         out[n++] = (struct tcp_sack_range){c->dsack_left, c->dsack_right};
         c->dsack_due = false;
+        for (unsigned i = 0; i < c->ooo_count; i++)
+            if (seq_leq(c->ooo[i].left, c->dsack_left) && seq_geq(c->ooo[i].right, c->dsack_right))
+                holder = &c->ooo[i];
+        if (holder && n < max)
+            out[n++] = (struct tcp_sack_range){holder->left, holder->right};
     }
     while (n < max) {
         const struct tcp_ooo *best = NULL;
 
         for (unsigned i = 0; i < c->ooo_count; i++)
-            if (seq_lt(c->ooo[i].serial, newer_than) &&
+            if (&c->ooo[i] != holder && seq_lt(c->ooo[i].serial, newer_than) &&
                 (!best || seq_gt(c->ooo[i].serial, best->serial)))
                 best = &c->ooo[i];
         if (!best)

@@ -165,6 +165,7 @@ bool checker_arrived(struct checker *checker, int end, const uint8_t *frame, siz
     struct check_conn *conn;
     struct check_side *side, *peer;
     int64_t position, after, ack, edge;
+    bool old_stamp;
     int found;
 
     if (checker->broken)
@@ -189,6 +190,7 @@ bool checker_arrived(struct checker *checker, int end, const uint8_t *frame, siz
 
     ack = check_position(parsed.ack, side->plan.iss, side->una_possible);
     edge = ack + ((int64_t)parsed.window << peer->plan.wscale);
+    old_stamp = conn->plan.timestamps && check_older(parsed.tsval, side->ts_arrived);
     if (surely_acceptable(conn, side, &parsed, position) && ack > side->una_sure)
         side->una_sure = ack;
     if (ack > side->una_possible)
@@ -207,7 +209,7 @@ bool checker_arrived(struct checker *checker, int end, const uint8_t *frame, siz
 
         ranges_intersect(&side->got, left, after, &side->twice);
         ranges_add(&side->got, left, after);
-        if (left > ranges_first_gap(&side->got, 0))
+        if (left > ranges_first_gap(&side->got, 0) && !old_stamp)
             side->last_ooo = (struct range){left, after};
         else
             side->last_ooo = (struct range){0, 0};
@@ -256,6 +258,9 @@ bool checker_given(struct checker *checker, unsigned c, int end, const struct ch
     CHECK(checker, RULE_EXPORT, next >= side->ack && next <= arrived, c, end,
           "RCV.NXT %" PRId64 ", acknowledged %" PRId64 ", arrived in one piece up to %" PRId64,
           next, side->ack, arrived);
+    CHECK(checker, RULE_EXPORT, next == side->ack, c, end,
+          "RCV.NXT %" PRId64 ", but only %" PRId64 " was acknowledged before the hand-over (C215)",
+          next, side->ack);
     CHECK(checker, RULE_EXPORT, next + claim->rcv_wnd >= side->edge, c, end,
           "window ends at %" PRId64 ", but %" PRId64 " was advertised", next + claim->rcv_wnd,
           side->edge);

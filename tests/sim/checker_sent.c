@@ -118,6 +118,8 @@ static bool check_sack(struct checker *checker, unsigned c, int end, const struc
      * The latest arrival comes first, if it was out of order and any block reports it at all.  (A
      * receiver may have thrown it away for want of room; then no block does.)
      */
+    if (first && block[0].left >= side->ack)
+        first = 2; /* the block that holds a duplicate above the ACK goes with it (RFC 2883 4) */
     for (unsigned b = first + 1; b < f->sack_count && side->last_ooo.right; b++)
         CHECK(checker, RULE_SACK_FIRST,
               block[b].right <= side->last_ooo.left || block[b].left >= side->last_ooo.right, c,

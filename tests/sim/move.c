@@ -107,10 +107,12 @@ void move_give(struct side *side, uint64_t seed)
     side->move_at = SIM_NEVER;
     if (side->phase != SIDE_OWNED)
         return;
-    side_pull(side); /* the ACK that is due (C215) */
+    draw_move(side, seed);
+    if (draw_percent(&side->move.rng, 50))
+        side_pull(side);
+    side_pull_ack(side);
     if (!world_ok(world) || side->phase != SIDE_OWNED)
         return;
-    draw_move(side, seed);
     if (side->owner.hold_fin && side->fin_frame) /* up to a host that can close */
         side->move.owner.hold_fin = false;
     if (side->fin_arrived)

@@ -352,6 +352,23 @@ void side_pull(struct side *side)
     }
 }
 
+void side_pull_ack(struct side *side)
+{
+    struct world *world = side->world;
+    struct tcp_out out;
+
+    for (int n = 0; world_ok(world) && side->phase == SIDE_OWNED &&
+                    tcp_output_ack(side->tcp, side_clock(side, world->now), &out);
+         n++) {
+        if (n || out.len || out.flags & ~(TCP_ACK | TCP_ECE)) {
+            world_fail(world, "engine: conn %u end %d: more than one plain ACK before an export",
+                       side->conn, side->end);
+            return;
+        }
+        side_transmit(side, &out);
+    }
+}
+
 /* ---- the host, when no engine owns the connection any more ------------------------------- */
 
 static void host_answer(struct side *side, const struct tcp_segment *segment)
@@ -394,6 +411,7 @@ static void leave_engine(struct side *side, enum side_phase phase)
         struct checker_claim claim;
 
         side_pull(side);
+        side_pull_ack(side);
         if (!world_ok(world))
             return;
         memset(&side->last, 0, sizeof(side->last));

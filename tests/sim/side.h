@@ -129,6 +129,8 @@ void side_input(struct side *side, const struct tcp_segment *segment);
 void side_events(struct side *side, uint32_t bits);
 /** Sends what the engine wants to send. */
 void side_pull(struct side *side);
+/** Sends the acknowledgement that is due, and nothing else (C215). */
+void side_pull_ack(struct side *side);
 /** Timers of the engine, if due; when they are due next in world time. */
 void side_timers(struct side *side);
 uint64_t side_next_timeout(const struct side *side);

@@ -14,9 +14,10 @@
 
 #define SEC UINT64_C(1000000000)
 #define MSEC UINT64_C(1000000)
-#define STALL (400 * SEC)     /* without any progress of a connection: more than any backoff */
-#define STEPS_AT_ONCE 200000u /* without time passing */
-#define FRAMES_LIMIT 400000u  /* of a world */
+#define STALL (400 * SEC)        /* without any progress of a connection: more than any backoff */
+#define STALL_ALONE (2000 * SEC) /* the same with an end that is gone and only answers by RST */
+#define STEPS_AT_ONCE 200000u    /* without time passing */
+#define FRAMES_LIMIT 400000u     /* of a world */
 #define RX_BURST 64
 #define MERGED_MAX 65535u
 
@@ -326,11 +327,13 @@ static void check_progress(struct world *world)
 {
     for (unsigned c = 0; c < world->scenario->conns; c++) {
         const struct side *side = world->side[c];
+        uint64_t limit;
 
         if (side_finished(&side[0]) && side_finished(&side[1]))
             continue;
-        if (world->now > side[0].progress_at + STALL && world->now > side[1].progress_at + STALL) {
-            describe_stall(world, "no progress for 400 s");
+        limit = side_finished(&side[0]) || side_finished(&side[1]) ? STALL_ALONE : STALL;
+        if (world->now > side[0].progress_at + limit && world->now > side[1].progress_at + limit) {
+            describe_stall(world, "no progress");
             return;
         }
     }

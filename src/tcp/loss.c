@@ -57,12 +57,6 @@ static void enter(struct tcp_conn *c, enum tcp_recovery state)
 
 static void leave(struct tcp_conn *c)
 {
-    /*
-     * Without timestamps a lossy path may yield no unambiguous sample for long, and Karn's rule
-     * would keep the backoff.  Everything of before the timeout has arrived: give half of it back.
-     */
-    if (c->recovery == RECOVERY_RTO)
-        c->backoff /= 2;
     c->recovery = RECOVERY_NONE;
     c->flags &= ~(F_REXMT_ONE | F_EIFEL);
     c->dup_acks = 0;

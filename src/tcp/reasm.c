@@ -117,9 +117,9 @@ unsigned tcp_reasm_sack_count(const struct tcp_conn *c)
 }
 
 /**
- * Fills in the blocks: a duplicate first, behind it the range that holds it, if it lies above RCV.NXT
- * (only so the peer can tell it from an ordinary block, RFC 2883 section 4), then the others, the
- * most recently changed first.
+ * Fills in the blocks: a duplicate first, behind it the range that holds it, if it lies above
+ * RCV.NXT (only so the peer can tell it from an ordinary block, RFC 2883 section 4), then the
+ * others, the most recently changed first.
  */
 unsigned tcp_reasm_sack(struct tcp_conn *c, struct tcp_sack_range *out, unsigned max)
 {

@@ -54,6 +54,21 @@ static void rtt_update(struct tcp_conn *c, uint32_t us)
     c->backoff = 0;
 }
 
+/*
+ * On a lossy path without timestamps every ACK may cover something that was sent twice; Karn's rule
+ * would let the backoff grow for ever.  An ACK that comes within one plain RTO of the
+ * retransmission is probably its answer, and the estimate still good.  Only half of the backoff is
+ * given back, so that on a path that really became slower the next doubling reaches an unambiguous
+ * sample.
+ */
+static bool answered_in_time(const struct tcp_conn *c, tcp_time now)
+{
+    const struct tcp_span *first = &c->span[0];
+
+    return c->backoff && c->span_count && first->left == c->snd_una &&
+           first->state == SPAN_RESENT && now - first->sent <= tcp_rto(c);
+}
+
 /**
  * Takes a sample from an ACK, after its SACK blocks were taken in and before SND.UNA moves.
  * Returns it in microseconds, or 0.
@@ -90,6 +105,8 @@ uint32_t tcp_rtt_measure(struct tcp_conn *c, const struct tcp_segment *seg, bool
     }
     if (us)
         rtt_update(c, tcp_min(us, RTT_MAX_US));
+    else if (advances && answered_in_time(c, now))
+        c->backoff /= 2;
     return tcp_min(us, RTT_MAX_US);
 }
 

@@ -6,8 +6,8 @@
  * after a pause); RESUMING (RESUME was indicated, the host has not yet re-read the capabilities).
  * Events: pause, upload_all, resume, capabilities_read, initiate arrives, terminate done.
  * Initiates that arrive in any state but RUNNING are queued, in order, and come out again after
- * capabilities_read.  Nothing is ever refused because of a pause and there is no timer: a target may
- * never resume.
+ * capabilities_read.  Nothing is ever refused because of a pause and there is no timer: a target
+ * may never resume.
  */
 #ifndef CHIMNEY_CONTRACT_PAUSE_H
 #define CHIMNEY_CONTRACT_PAUSE_H
@@ -28,7 +28,8 @@ const char *pause_state_name(enum pause_state state);
 /** Each returns the status to indicate to the host, or 0 if the request changes nothing now. */
 chimney_status pause_pause(struct pause_queue *q);
 chimney_status pause_upload_all(struct pause_queue *q);
-/** @objects connections still held: a resume after upload-all waits for 0 (C363); returns 0 then. */
+/** @objects connections still held: a resume after upload-all waits for 0 (C363); returns 0 then.
+ */
 chimney_status pause_resume(struct pause_queue *q, uint32_t objects);
 /** The host has read the capabilities: true if queued initiates may be taken out now. */
 bool pause_capabilities_read(struct pause_queue *q);

@@ -19,8 +19,8 @@ enum tree_role tree_block_role(const struct chimney_block *block);
 /** Bytes of block plus following state for @type; 0 for a type with no structure of its own. */
 size_t tree_block_size(enum chimney_state_type type);
 /**
- * Lays a block of @type out in @memory (tree_block_size() bytes, 8-byte aligned): header, lengths of
- * all state headers, everything else zero, status poisoned.  Returns the block.
+ * Lays a block of @type out in @memory (tree_block_size() bytes, 8-byte aligned): header, lengths
+ * of all state headers, everything else zero, status poisoned.  Returns the block.
  */
 #define TREE_STATUS_POISON ((chimney_status)0xDEADBEEFu)
 struct chimney_block *tree_block_init(void *memory, enum chimney_state_type type);

@@ -11,12 +11,12 @@
 
 struct steer;
 
-#define SELFTEST_MAX_CHECKS 32
+#define SELFTEST_MAX_CHECKS 48
 struct selftest_check {
     char name[40]; /* "park keeps the descriptor" */
     bool passed;
     bool fatal;      /* offload is refused without it */
-    char detail[80]; /* what was seen, or what to change */
+    char detail[80]; /* what was seen, or what to change; often empty if passed */
 };
 /** Returns the number of checks done; @steer may be NULL (then the snapshot is not checked). */
 int selftest_run(struct steer *steer, struct selftest_check checks[SELFTEST_MAX_CHECKS]);

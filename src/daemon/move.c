@@ -689,7 +689,7 @@ static void terminate_done(struct daemon *d, struct conn *c)
 {
     struct chimney_tcp_delegated *t = tree_tcp_delegated(c->block);
     struct stream_slot *slot = slot_of(c);
-    uint64_t head, tail;
+    uint64_t una, head, tail;
 
     c->cell.context = NULL;
     c->port->offloaded--;
@@ -705,6 +705,9 @@ static void terminate_done(struct daemon *d, struct conn *c)
         lost(d, c, "the target lost its state");
         return;
     }
+    /* SndUna may be ahead of the last send completion (C246): the state decides. */
+    una = c->w_send_tail +
+          (uint32_t)(t->snd_una - (c->handoff.state.snd_una + (uint32_t)c->w_send_tail));
     /* What the program wrote and read since the worker last looked; believed if possible. */
     head = atomic_load(&slot->send.head);
     if (head < c->w_send_end || head - c->w_send_tail > c->w_ring_size)
@@ -712,10 +715,10 @@ static void terminate_done(struct daemon *d, struct conn *c)
     tail = atomic_load(&slot->receive.tail);
     if (tail < c->w_rcv_tail || tail > t->buffered_data.end)
         tail = c->w_rcv_tail;
-    t->send_data = (struct chimney_span){ c->w_send_tail, head };
+    t->send_data = (struct chimney_span){ una, head };
     t->buffered_data.begin = tail;
     c->now.in_flight = t->snd_max - t->snd_una;
-    c->now.queued_bytes = (uint32_t)(head - c->w_send_tail + (t->buffered_data.end - tail));
+    c->now.queued_bytes = (uint32_t)(head - una + (t->buffered_data.end - tail));
     if (handoff_prepare(&c->handoff, t, &c->restore) < 0) {
         lost(d, c, "the target gave back a state that contradicts itself");
         return;

@@ -163,13 +163,21 @@ static void tell_sends(struct target *t, struct target_conn *c)
         return;
     }
     if (c->send_refused) {
-        /* Everything open is answered; what the engine holds goes back at the terminate. */
+        /*
+         * Everything open is answered, acknowledged up to here and no further (C246): nothing more
+         * is sent or told.  Acknowledgements that still come show in SndUna at the terminate.
+         */
         c->send_refused = false;
-        c->acked_told = una;
+        if (!c->send_failed)
+            c->acked_told = una;
+        c->send_failed = true;
         t->info.sends_upload_in_progress++;
-        t->host_ops->send_complete(t->host, c->host_handle, una, NDIS_STATUS_UPLOAD_IN_PROGRESS);
+        t->host_ops->send_complete(t->host, c->host_handle, c->acked_told,
+                                   NDIS_STATUS_UPLOAD_IN_PROGRESS);
         return;
     }
+    if (c->send_failed)
+        return;
     if (una > c->acked_told) {
         c->acked_told = una;
         t->host_ops->send_complete(t->host, c->host_handle, una, NDIS_STATUS_SUCCESS);

@@ -159,11 +159,13 @@ static bool run_dirty(struct target *t)
         bool blocked = false;
 
         c->dirty = false;
-        if (!c->stopped)
+        if (c->send_failed && !c->stopped)
+            tx_ack(t, c);
+        else if (!c->stopped)
             blocked = !tx_conn(t, c);
         conn_tell(t, c);
         timers_set(&t->timers, &c->timer,
-                   c->stopped ? TCP_TIME_NEVER : tcp_next_timeout(c->engine));
+                   c->stopped || c->send_failed ? TCP_TIME_NEVER : tcp_next_timeout(c->engine));
         if (blocked)
             conn_dirty(t, c);
         c = next;

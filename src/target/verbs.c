@@ -321,13 +321,14 @@ static void terminate_conn(struct target *t, struct target_conn *c, struct chimn
         c->rcv_told = x.rcv_pos;
         t->host_ops->receive_indicate(t->host, c->host_handle, x.rcv_pos);
     }
-    if (c->send_end > c->acked_told || c->send_refused) {
-        if (io == NDIS_STATUS_UPLOAD_IN_PROGRESS && c->send_end > x.una_pos)
+    if (c->send_refused || (c->send_end > c->acked_told && !c->send_failed)) {
+        if (io == NDIS_STATUS_UPLOAD_IN_PROGRESS && x.una_pos == c->send_end && !c->send_refused)
+            io = NDIS_STATUS_SUCCESS; /* all of it is acknowledged after all */
+        if (!c->send_failed)
+            c->acked_told = x.una_pos;
+        if (io == NDIS_STATUS_UPLOAD_IN_PROGRESS)
             t->info.sends_upload_in_progress++;
-        if (x.una_pos == c->send_end && !c->send_refused)
-            io = NDIS_STATUS_SUCCESS;
-        c->acked_told = x.una_pos;
-        t->host_ops->send_complete(t->host, c->host_handle, x.una_pos, io);
+        t->host_ops->send_complete(t->host, c->host_handle, c->acked_told, io);
     }
     if (c->disconnecting) {
         c->disconnecting = false;

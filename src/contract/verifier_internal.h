@@ -39,7 +39,7 @@ struct verifier_object {
     uint32_t queries, updates, invalidates; /* under way */
     uint32_t in_call;                       /* data verbs of the host on the stack */
     uint32_t in_indication;                 /* indications of the target on the stack */
-    const void *mark;  /* the call that saw it last: an object twice in a tree */
+    uint64_t mark;     /* v->calls when a tree named it last: an object twice in a tree */
     uint32_t together; /* dependents in the terminate that is being checked */
 
     /* What the host last wrote into constant and cached state (C4, C5). */
@@ -92,6 +92,7 @@ struct verifier_call {
     bool completed; /* from inside; the record is freed by the call */
     bool in_pause;  /* made while offloading was paused */
     uint64_t epoch; /* of the pause, at the call */
+    uint64_t serial;
     size_t count;
     struct verifier_block blocks[];
 };
@@ -106,7 +107,7 @@ struct verifier {
 
     verifier_report report;
     void *report_arg;
-    uint64_t calls, breaches;
+    uint64_t calls, breaches, serial;
 
     struct ledger ledger;
     struct verifier_object *quarantine[VERIFIER_QUARANTINE];

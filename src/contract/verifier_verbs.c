@@ -233,12 +233,12 @@ static void check_block(struct verifier *v, struct verifier_call *call,
     object_check_context(v, object);
     if (object->host_cell != record->block->cell)
         breach(v, 25, LEDGER_HOST, "the cell of a %s has moved", layer_name(object->layer));
-    if (object->mark == call) {
+    if (object->mark == v->calls) {
         breach(v, 18, LEDGER_HOST, "%s: a %s is named twice in one tree",
                tree_verb_name(call->verb), layer_name(object->layer));
         return;
     }
-    object->mark = call;
+    object->mark = v->calls;
     if (!check_in_hand(v, call->verb, object))
         return;
     record->counted = call->verb != TREE_INITIATE && call->verb != TREE_UPDATE;
@@ -342,6 +342,7 @@ void verifier_verb(struct verifier *v, enum tree_verb verb, struct chimney_block
         refuse(v, verb, root, NDIS_STATUS_RESOURCES);
         return;
     }
+    call->serial = ++v->serial;
     status = resolve(v, call);
     if (status == NDIS_STATUS_SUCCESS &&
         ledger_open(&v->ledger, LEDGER_TREE, root, LEDGER_TARGET, call) != LEDGER_OK)

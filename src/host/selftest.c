@@ -389,6 +389,7 @@ static void check_barrier(struct bench *b, struct steer *steer)
 int selftest_run(struct steer *steer, struct selftest_check checks[SELFTEST_MAX_CHECKS])
 {
     struct bench b = {.checks = checks, .ours = -1, .peer = -1};
+    int err;
     uint8_t *memory =
         mmap(NULL, 2 * RING_SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 

@@ -248,6 +248,8 @@ int tcp_import(struct tcp_conn *c, const struct tcp_params *params, const struct
     c->max_flight = tcp_flight(c);
     c->flight_edge = c->snd_max;
 
+    /* The silly-window timer is not carried; frequent hand-overs must not postpone it for ever. */
+    c->flags |= F_SWS_OVERRIDE;
     if (!in->quiet) {
         c->flags |= F_ACK_NOW;
         if (tcp_flight(c) && c->timer[TIMER_REXMT] > now) /* due now: the RTO does it */

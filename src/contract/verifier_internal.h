@@ -92,7 +92,6 @@ struct verifier_call {
     bool completed; /* from inside; the record is freed by the call */
     bool in_pause;  /* made while offloading was paused */
     uint64_t epoch; /* of the pause, at the call */
-    uint64_t serial;
     size_t count;
     struct verifier_block blocks[];
 };
@@ -107,7 +106,7 @@ struct verifier {
 
     verifier_report report;
     void *report_arg;
-    uint64_t calls, breaches, serial;
+    uint64_t calls, breaches;
 
     struct ledger ledger;
     struct verifier_object *quarantine[VERIFIER_QUARANTINE];

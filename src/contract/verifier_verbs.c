@@ -342,7 +342,6 @@ void verifier_verb(struct verifier *v, enum tree_verb verb, struct chimney_block
         refuse(v, verb, root, NDIS_STATUS_RESOURCES);
         return;
     }
-    call->serial = ++v->serial;
     status = resolve(v, call);
     if (status == NDIS_STATUS_SUCCESS &&
         ledger_open(&v->ledger, LEDGER_TREE, root, LEDGER_TARGET, call) != LEDGER_OK)

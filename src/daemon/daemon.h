@@ -139,7 +139,8 @@ struct conn {
 
     /* (move.c) */
     struct conn *want_next;  /* queue of those who want an offload */
-    bool in_wants;
+    struct conn *up_next;    /* queue of those who are to be uploaded */
+    bool in_wants, in_ups;
     uint64_t move_start_ns;  /* of the move in progress: the program was quiesced */
     struct move_record now;  /* the move in progress */
     struct repair_restore restore;
@@ -242,6 +243,8 @@ struct daemon {
 
     /* (move.c) */
     struct conn *wants, **wants_tail;
+    struct conn *ups, **ups_tail;
+    uint32_t uploading; /* connections in that state */
     struct conn *busy;
     uint64_t next_collect_ns;
     struct conn *hash[DAEMON_HASH]; /* by flow key (conn.c) */

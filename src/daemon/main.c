@@ -324,6 +324,7 @@ static int start(struct daemon *d, char *err, size_t errlen)
     d->hash_seed = seed;
     hold_table_init(&d->holds, ~seed);
     d->wants_tail = &d->wants;
+    d->ups_tail = &d->ups;
     rc = lock_rundir(d, err, errlen);
     if (rc == 0)
         rc = open_loop(d, err, errlen);

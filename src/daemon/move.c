@@ -12,7 +12,9 @@
  * initiate tree to the target, and wait.  host_started() on the worker forwards what was held and
  * gives the route to the program.  Failure of any step puts the connection back as it was.
  *
- * Upload: quiesce, open the hold list, terminate, restore (host/handoff.c), route KERNEL.
+ * Upload: quiesce, open the hold list, terminate, restore (host/handoff.c), route KERNEL.  At most
+ * HANDOFF_BATCH connections are Uploading at a time; the others run on in the target until it is
+ * their turn, so that upload-all makes none of them silent for long.
  *
  * Pause.  After PAUSE nothing is offered.  A tree that was on its way is queued by the target; its
  * connections would be silent until a resume that may never come.  They are lent back: restored in
@@ -188,6 +190,8 @@ static void restored(struct daemon *d, struct conn *c)
         conn_settled(d, c);
         return;
     }
+    if (c->state == CHIMNEY_UPLOADING)
+        d->uploading--;
     set_state(c, CHIMNEY_IN_HOST);
     conn_settled(d, c);
 }
@@ -605,6 +609,7 @@ static void begin_uploads(struct daemon *d, struct conn *const *conns, size_t n)
         record_begin(c, MOVE_UPLOAD, c->want_why);
         c->now.reason = c->want_reason;
         c->want_upload = false;
+        d->uploading++;
         set_state(c, CHIMNEY_UPLOADING);
     }
     /* A program that does not leave its call in time is waited for once more when the target is
@@ -627,12 +632,41 @@ static void begin_uploads(struct daemon *d, struct conn *const *conns, size_t n)
     worker_post(d, &mail);
 }
 
+static void enqueue_upload(struct daemon *d, struct conn *c)
+{
+    if (c->in_ups)
+        return;
+    c->in_ups = true;
+    c->up_next = NULL;
+    *d->ups_tail = c;
+    d->ups_tail = &c->up_next;
+}
+
+/* Begins as many uploads as there is room for. */
+static void pump_uploads(struct daemon *d)
+{
+    while (d->ups && d->uploading < HANDOFF_BATCH) {
+        const struct port_ctx *port = d->ups->port; /* a terminate goes to one target */
+        struct conn *batch[HANDOFF_BATCH];
+        size_t n = 0;
+
+        do {
+            struct conn *c = d->ups;
+
+            d->ups = c->up_next;
+            if (!d->ups)
+                d->ups_tail = &d->ups;
+            c->in_ups = false;
+            assert(c->state == CHIMNEY_OFFLOADED); /* it leaves that state only here */
+            batch[n++] = c;
+        } while (d->ups && d->uploading + n < HANDOFF_BATCH && d->ups->port == port);
+        begin_uploads(d, batch, n);
+    }
+}
+
 void move_upload(struct daemon *d, struct conn *const *conns, size_t n,
                  enum chimney_upload_reason reason, const char *why)
 {
-    struct conn *batch[HANDOFF_BATCH];
-    size_t count = 0;
-
     for (size_t i = 0; i < n; i++) {
         struct conn *c = conns[i];
 
@@ -642,20 +676,14 @@ void move_upload(struct daemon *d, struct conn *const *conns, size_t n,
             c->want_reason = reason;
             c->want_upload = true;
         }
-        if (c->state == CHIMNEY_IN_HOST || c->lent) {
+        if (c->state == CHIMNEY_OFFLOADED) {
+            enqueue_upload(d, c);
+        } else if (c->state == CHIMNEY_IN_HOST || c->lent) {
             snprintf(c->why_not, sizeof(c->why_not), "uploaded: %s", why);
             conn_settled(d, c);
         }
-        if (c->state != CHIMNEY_OFFLOADED)
-            continue;
-        if (count == HANDOFF_BATCH || (count > 0 && batch[0]->port != c->port)) {
-            begin_uploads(d, batch, count);
-            count = 0;
-        }
-        batch[count++] = c;
     }
-    if (count > 0)
-        begin_uploads(d, batch, count);
+    pump_uploads(d);
 }
 
 /* The state of a target that cannot be believed, or that lost it: nothing to restore from. */
@@ -668,6 +696,7 @@ static void lost(struct daemon *d, struct conn *c, const char *why)
     hold_drop(&d->holds, &c->hold);
     slot_set_route(c, STREAM_ROUTE_LOST);
     snprintf(c->why_not, sizeof(c->why_not), "lost: %s", why);
+    d->uploading--;
     set_state(c, CHIMNEY_IN_HOST);
     c->w_corrupt = true; /* never again */
     conn_settled(d, c);
@@ -769,7 +798,8 @@ void move_release(struct daemon *d, struct conn *c)
         drop(d, c);
     else if (c->state == CHIMNEY_OFFLOADED) {
         c->want_reason = CHIMNEY_REASON_NONE;
-        begin_uploads(d, &c, 1);
+        enqueue_upload(d, c);
+        pump_uploads(d);
     }
 }
 
@@ -778,7 +808,7 @@ static void conn_settled(struct daemon *d, struct conn *c)
 {
     if (c->state == CHIMNEY_OFFLOADED) {
         if (c->want_upload || c->want_release)
-            begin_uploads(d, &c, 1);
+            enqueue_upload(d, c); /* pumped after every message */
         return;
     }
     if (c->now.direction == MOVE_UPLOAD && c->now.duration_ns == 0 && c->state == CHIMNEY_IN_HOST) {
@@ -952,6 +982,7 @@ void move_mail(struct daemon *d, const struct mail *mail)
     default:
         break;
     }
+    pump_uploads(d);
 }
 
 void move_tick(struct daemon *d, uint64_t now)
@@ -971,6 +1002,7 @@ void move_tick(struct daemon *d, uint64_t now)
         }
     }
     pump_offloads(d);
+    pump_uploads(d);
     if (now >= d->next_collect_ns) {
         d->next_collect_ns = now + MOVE_COLLECT_NS;
         for (unsigned i = 0; i < d->port_count; i++)

@@ -11,7 +11,8 @@ packages=(
     libpcap-dev libjansson-dev                       # selectors, JSON
     libcmocka-dev                                    # unit tests
     iproute2 ethtool nftables tcpdump procps python3 # the lab
-    librsvg2-bin clang-format                        # the picture, the style check
+    libssl-dev librsvg2-bin fonts-dejavu-core        # the demo: SHA-256, the picture
+    clang-format                                     # the style check
 )
 missing=()
 for p in "${packages[@]}"; do

@@ -37,7 +37,7 @@ static const struct {
     [RULE_ECN] = {"ecn", "ECN marks only where RFC 3168 6.1 wants them"},
     [RULE_ACK_DELAY] = {"ack-delay", "an ACK within 500 ms (RFC 1122 4.2.3.2)"},
     [RULE_CAUSE] = {"cause", "no retransmission before a loss could have been noticed"},
-    [RULE_EXPORT] = {"export", "delegated state agrees with the wire (C60 to C67)"},
+    [RULE_EXPORT] = {"export", "what an engine claims agrees with the wire (C60 to C67, C243)"},
 };
 
 const char *checker_rule_name(enum checker_rule rule)
@@ -193,9 +193,11 @@ bool checker_arrived(struct checker *checker, int end, const uint8_t *frame, siz
     old_stamp = conn->plan.timestamps && check_older(parsed.tsval, side->ts_arrived);
     if (surely_acceptable(conn, side, &parsed, position) && ack > side->una_sure)
         side->una_sure = ack;
-    if (ack > side->una_possible)
+    if (ack == side->snd_max)
         side->same_acks = 0;
-    else if (ack == side->una_possible && after == position && ++side->same_acks >= 3)
+    else if (ack == side->una_possible && after == position)
+        side->same_acks++;
+    if (side->same_acks >= 3)
         side->newreno_until = side->snd_max;
     if (ack > side->una_possible)
         side->una_possible = ack;
@@ -289,6 +291,21 @@ void checker_taken(struct checker *checker, unsigned c, int end, uint32_t snd_ma
     side->last_ooo = (struct range){0, 0};
     if (!ooo_kept)
         ranges_cut(&side->got, side->claimed_nxt);
+}
+
+/* rows: C243 C306 */
+bool checker_acked(struct checker *checker, unsigned c, int end, uint64_t una, bool fin)
+{
+    const struct check_side *side = &checker->conn[c].side[end];
+
+    if (checker->broken)
+        return false;
+    CHECK(checker, RULE_EXPORT, (int64_t)una <= side->una_possible, c, end,
+          "%" PRIu64 " bytes are said to be acknowledged, it was at most %" PRId64, una,
+          side->una_possible);
+    CHECK(checker, RULE_EXPORT, !fin || (side->fin >= 0 && side->una_possible > side->fin), c, end,
+          "the FIN is said to be acknowledged, it was at most %" PRId64, side->una_possible);
+    return true;
 }
 
 void checker_closing(struct checker *checker, unsigned conn, int end)

@@ -45,7 +45,7 @@ enum checker_rule {
     RULE_ECN,            /* ECN marks where they do not belong (RFC 3168) */
     RULE_ACK_DELAY,      /* data not acknowledged within 500 ms (RFC 1122 4.2.3.2) */
     RULE_CAUSE,          /* retransmission sooner than any loss could have been noticed */
-    RULE_EXPORT,         /* delegated state contradicts what was seen on the wire (C60 to C68) */
+    RULE_EXPORT,         /* what an engine claims contradicts what was seen on the wire */
     RULE_COUNT
 };
 
@@ -102,6 +102,9 @@ bool checker_given(struct checker *checker, unsigned conn, int end,
  */
 void checker_taken(struct checker *checker, unsigned conn, int end, uint32_t snd_max, bool ooo_kept,
                    uint64_t now);
+/** The engine at @end says that its stream is acknowledged below @una, and its FIN if @fin (C243,
+ * C306). */
+bool checker_acked(struct checker *checker, unsigned conn, int end, uint64_t una, bool fin);
 /** From now on @end may send FIN / RST; it must not before. */
 void checker_closing(struct checker *checker, unsigned conn, int end);
 void checker_aborting(struct checker *checker, unsigned conn, int end);

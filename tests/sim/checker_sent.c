@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* rows: C242 C253 */
 static bool check_header(struct checker *checker, unsigned c, int end,
                          const struct checked_frame *f)
 {
@@ -38,6 +39,7 @@ static bool check_header(struct checker *checker, unsigned c, int end,
     return true;
 }
 
+/* rows: C60 */
 static bool check_ack(struct checker *checker, unsigned c, int end, const struct checked_frame *f)
 {
     struct check_side *side = &checker->conn[c].side[end], *peer = &checker->conn[c].side[!end];
@@ -60,6 +62,7 @@ static bool check_ack(struct checker *checker, unsigned c, int end, const struct
     return true;
 }
 
+/* rows: C66 C67 C425 */
 static bool check_timestamp(struct checker *checker, unsigned c, int end,
                             const struct checked_frame *f)
 {
@@ -191,9 +194,9 @@ static bool check_again(struct checker *checker, unsigned c, int end, int64_t po
     /*
      * Nobody can know that a segment was lost before an answer to it could have come back.  After a
      * hand-over the first segment goes out again at once, and a recovery that has begun goes on to
-     * segments sent shortly before it; both are right.  Without SACK three ACKs in a row that say
-     * the same must be taken for a loss, even if they answer segments that came twice, and what was
-     * sent before them is then sent again with each partial ACK (RFC 5681 3.2, RFC 6582 3.2).
+     * segments sent shortly before it; both are right.  Without SACK three ACKs that say
+     * nothing new must be taken for a loss, even if they answer segments that came twice, and what
+     * was sent before them is then sent again with each partial ACK (RFC 5681 3.2, RFC 6582 3.2).
      */
     if (last && (conn->plan.sack || position >= side->newreno_until) && last > side->excused_at &&
         last > side->retransmitted_at)
@@ -206,6 +209,7 @@ static bool check_again(struct checker *checker, unsigned c, int end, int64_t po
     return true;
 }
 
+/* rows: C61 C299 C300 C423 */
 static bool check_data(struct checker *checker, unsigned c, int end, const struct checked_frame *f,
                        uint64_t now)
 {
@@ -270,6 +274,7 @@ static bool check_data(struct checker *checker, unsigned c, int end, const struc
     return true;
 }
 
+/* rows: C303 C305 */
 static bool check_reset(struct checker *checker, unsigned c, int end, const struct checked_frame *f)
 {
     struct check_side *side = &checker->conn[c].side[end];

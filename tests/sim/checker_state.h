@@ -51,8 +51,8 @@ struct check_side {
     int64_t una_sure;         /* acknowledged by a segment that cannot have been ignored */
     int64_t una_possible;     /* by any segment */
     int64_t peer_edge;        /* highest right edge learned */
-    unsigned same_acks;       /* segments without data that acknowledge nothing new, in a row */
-    int64_t newreno_until;    /* SND.MAX when there were three of them */
+    unsigned same_acks;       /* ACKs that said nothing new, since everything was acknowledged */
+    int64_t newreno_until;    /* SND.MAX when there were three of them, or more */
     uint32_t ts_arrived;      /* highest stamp */
     bool ce_arrived, rst_arrived;
 

@@ -97,6 +97,7 @@ static void draw_move(struct side *side, uint64_t seed)
     }
 }
 
+/* rows: C9 C58 C60 C61 C66 C67 C215 C231 C468 */
 void move_give(struct side *side, uint64_t seed)
 {
     struct world *world = side->world;
@@ -132,6 +133,8 @@ void move_give(struct side *side, uint64_t seed)
     side->phase = SIDE_BETWEEN;
     side->moves++;
     world->result->moves++;
+    if (state->delegated.state < SIM_STATES)
+        world->result->moved_in[state->delegated.state]++;
     trace_event(&world->trace, TRACE_GIVEN, world->now, state->delegated.snd_una,
                 state->delegated.rcv_nxt);
     trace_line(&world->trace, world->now,
@@ -175,6 +178,7 @@ void move_give(struct side *side, uint64_t seed)
 
 /* ---- between ----------------------------------------------------------------------------- */
 
+/* rows: C212 */
 void move_hold(struct side *side, const uint8_t *frame, uint32_t len)
 {
     struct move *move = &side->move;
@@ -346,6 +350,7 @@ static void replay_held(struct side *side)
     }
 }
 
+/* rows: C218 C425 */
 void move_take(struct side *side)
 {
     struct world *world = side->world;

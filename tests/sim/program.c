@@ -151,6 +151,7 @@ static void write_some(struct side *side)
                    side->conn, side->end, p->written, side->una);
 }
 
+/* rows: C238 C310 C427 C468 */
 void program_run(struct side *side)
 {
     struct program *p = &side->program;

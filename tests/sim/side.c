@@ -440,6 +440,7 @@ static void leave_engine(struct side *side, enum side_phase phase)
     side->tcp = NULL;
 }
 
+/* rows: C302 C303 C305 */
 void side_abort(struct side *side)
 {
     struct world *world = side->world;
@@ -487,24 +488,26 @@ static bool follow_positions(struct side *side)
                           side->conn, side->end, rcv_nxt, side->rcv_nxt, side->program.read,
                           side->rcv.size);
     if (una != side->una || rcv_nxt != side->rcv_nxt)
-        side->progress_at = side->world->now;
+        side->progress_at = side->advanced_at = side->world->now;
     side->una = una;
     side->rcv_nxt = rcv_nxt;
-    if (tcp_state(side->tcp) != TcpConnectionClosed)
+    if (tcp_state(side->tcp) != side->state && tcp_state(side->tcp) != TcpConnectionClosed) {
         side->state = tcp_state(side->tcp);
+        side->advanced_at = side->world->now;
+    }
     return true;
 }
 
 /*
- * The engine gives up.  Rightly so if the peer is gone, or if it waited in FIN_WAIT_2 and heard
- * nothing for 120 s (C409): on a bad wire a peer's retransmissions can be that far apart.  The host
- * closes then, and answers what still comes with RST.
+ * The engine gives up.  Rightly so if the peer is gone, or if it waited in FIN_WAIT_2 and got
+ * nothing acceptable for 120 s (C409): on a bad wire a peer's retransmissions can be that far
+ * apart.  The host closes then, and answers what still comes with RST.
  */
 static void gives_up(struct side *side, bool peer_aborted)
 {
     struct world *world = side->world;
     bool unheard = side->state == TcpConnectionFinWait2 &&
-                   world->now - side->heard_at >= FIN_WAIT2_LIMIT / 100 * 99;
+                   world->now - side->advanced_at >= FIN_WAIT2_LIMIT / 100 * 99;
 
     trace_line(&world->trace, world->now, "conn %u end %d: gives up", side->conn, side->end);
     if (!peer_aborted && !unheard) {
@@ -525,6 +528,9 @@ void side_events(struct side *side, uint32_t bits)
     bool peer_aborted = world->side[side->conn][!side->end].phase == SIDE_ABORTED;
 
     if (!world_ok(world) || side->phase != SIDE_OWNED || !follow_positions(side))
+        return;
+    checker_acked(world->checker, side->conn, side->end, side->una, bits & TCP_EV_FIN_ACKED);
+    if (!world_checked(world))
         return;
     if (bits & (TCP_EV_SYN | TCP_EV_URGENT)) {
         world_fail(world, "engine: conn %u end %d: events 0x%x without cause", side->conn,
@@ -577,7 +583,6 @@ void side_input(struct side *side, const struct tcp_segment *segment)
         host_answer(side, segment);
         return;
     }
-    side->heard_at = world->now;
     mutant_input(side, &seen);
     side_events(side, tcp_input(side->tcp, &seen, side_clock(side, world->now)));
     if (!side->owner.lazy_output && world_ok(world))
@@ -679,6 +684,7 @@ static void draw_forgery(struct side *side, struct sim_rng *rng, struct tcp_segm
     }
 }
 
+/* rows: C413-C415 C417 */
 void side_forge(struct side *side, uint64_t seed)
 {
     struct world *world = side->world;
@@ -702,6 +708,7 @@ void side_forge(struct side *side, uint64_t seed)
 
 /* ---- the host's other verbs -------------------------------------------------------------- */
 
+/* rows: C196 */
 void side_update(struct side *side, uint64_t seed)
 {
     struct world *world = side->world;

@@ -71,7 +71,7 @@ struct side {
     uint64_t snd_base, rcv_base;  /* stream positions of position 0 */
     uint64_t una, rcv_nxt;        /* stream positions, as the engine last said */
     uint8_t state;                /* enum chimney_tcp_state, likewise */
-    uint64_t heard_at;            /* when the engine was last given a segment */
+    uint64_t advanced_at;         /* when any of them last changed */
     bool fin_arrived;             /* the peer's FIN is in order */
     struct held_frame *fin_frame; /* the frame that brought a FIN which the owner left alone */
     uint64_t move_at;             /* the owner wants to give the connection back, or SIM_NEVER */

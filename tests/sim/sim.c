@@ -24,7 +24,7 @@ struct options {
 
 struct totals {
     uint64_t worlds, failed, frames, bytes, moves, aborted, retransmits, virtual_ns;
-    uint64_t applied[RULE_COUNT];
+    uint64_t moved_in[SIM_STATES], applied[RULE_COUNT];
 };
 
 static double seconds(void)
@@ -84,6 +84,8 @@ static bool run_seed(uint64_t seed, const struct options *options, struct totals
     totals->aborted += result.aborted;
     totals->retransmits += result.retransmits;
     totals->virtual_ns += result.virtual_ns;
+    for (int s = 0; s < SIM_STATES; s++)
+        totals->moved_in[s] += result.moved_in[s];
     for (int r = 0; r < RULE_COUNT; r++)
         totals->applied[r] += result.applied[r];
     if (options->one)
@@ -195,6 +197,21 @@ static struct options parse(int argc, char **argv)
     return options;
 }
 
+static void print_stats(const struct totals *totals)
+{
+    static const char *const states[SIM_STATES] = {
+        "Closed",   "Listen",    "SynSent", "SynRcvd", "Established", "FinWait1",
+        "FinWait2", "CloseWait", "Closing", "LastAck", "TimeWait",
+    };
+
+    for (int r = 1; r < RULE_COUNT; r++)
+        printf("%12" PRIu64 "  %-16s %s\n", totals->applied[r],
+               checker_rule_name((enum checker_rule)r), checker_rule_text((enum checker_rule)r));
+    for (int s = 0; s < SIM_STATES; s++)
+        if (totals->moved_in[s])
+            printf("%12" PRIu64 "  moves in state %s\n", totals->moved_in[s], states[s]);
+}
+
 /* Runs worlds with one mutant until its rule notices it; how many it took, or 0. */
 static uint64_t hunt(enum mutant mutant, const struct options *options, uint64_t *noticed)
 {
@@ -251,9 +268,6 @@ int main(int argc, char **argv)
                totals.worlds, options.first, totals.failed, totals.frames, totals.retransmits,
                totals.moves, totals.aborted, totals.bytes, (double)totals.virtual_ns / 1e9, took);
     if (options.stats)
-        for (int r = 1; r < RULE_COUNT; r++)
-            printf("%12" PRIu64 "  %-16s %s\n", totals.applied[r],
-                   checker_rule_name((enum checker_rule)r),
-                   checker_rule_text((enum checker_rule)r));
+        print_stats(&totals);
     return totals.failed ? 1 : 0;
 }

@@ -12,6 +12,7 @@
 #include "trace.h"
 
 #define SIM_NEVER UINT64_MAX
+#define SIM_STATES 11 /* enum chimney_tcp_state */
 
 /* Kinds of things in the trace. */
 enum trace_kind {
@@ -33,7 +34,8 @@ struct world_result {
     uint64_t hash; /* of the trace */
     uint64_t virtual_ns;
     uint64_t frames, bytes, moves, retransmits, aborted;
-    uint64_t applied[RULE_COUNT]; /* how often the checker used each rule */
+    uint64_t moved_in[SIM_STATES]; /* moves, by enum chimney_tcp_state */
+    uint64_t applied[RULE_COUNT];  /* how often the checker used each rule */
 };
 
 /** Runs @scenario to its end or to the first failure; @log: readable event log, or NULL. */

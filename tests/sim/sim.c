@@ -14,6 +14,7 @@
 
 struct options {
     uint64_t first, seeds;
+    uint64_t slow;    /* seconds; 0: not asked */
     uint64_t minutes; /* 0: a number of seeds */
     bool one, verbose, twice, shrink, stats;
     enum mutant mutant;
@@ -47,7 +48,8 @@ static void usage(FILE *out)
           "                   jitter, rate, queue, mark, poll\n"
           "  --mutant N|NAME  a broken stack: one that does what a certain mistake would do\n"
           "  --mutants        all of them; each must be noticed by its rule\n"
-          "  --stats           how often each rule of the wire checker was applied\n",
+          "  --slow S         name worlds with a connection without progress for S seconds\n"
+          "  --stats            how often each rule of the wire checker was applied\n",
           out);
 }
 
@@ -78,6 +80,9 @@ static bool run_seed(uint64_t seed, const struct options *options, struct totals
         }
     }
     totals->worlds++;
+    if (options->slow && result.silence >= options->slow * 1000000000)
+        printf("seed %" PRIu64 ": conn %u without progress for %.3f s until %.6f s\n", seed,
+               result.silent_conn, (double)result.silence / 1e9, (double)result.silence_end / 1e9);
     totals->frames += result.frames;
     totals->bytes += result.bytes;
     totals->moves += result.moves;
@@ -127,13 +132,21 @@ static uint64_t number(const char *text)
 static struct options parse(int argc, char **argv)
 {
     static const struct option table[] = {
-        {"seeds", required_argument, NULL, 'n'},   {"first", required_argument, NULL, 'f'},
-        {"seed", required_argument, NULL, 's'},    {"minutes", required_argument, NULL, 'm'},
-        {"verbose", no_argument, NULL, 'v'},       {"twice", no_argument, NULL, 't'},
-        {"shrink", no_argument, NULL, 'k'},        {"events", required_argument, NULL, 'e'},
-        {"without", required_argument, NULL, 'w'}, {"stats", no_argument, NULL, 'S'},
-        {"mutant", required_argument, NULL, 'M'},  {"mutants", no_argument, NULL, 'A'},
-        {"help", no_argument, NULL, 'h'},          {NULL, 0, NULL, 0},
+        {"seeds", required_argument, NULL, 'n'},
+        {"first", required_argument, NULL, 'f'},
+        {"seed", required_argument, NULL, 's'},
+        {"minutes", required_argument, NULL, 'm'},
+        {"verbose", no_argument, NULL, 'v'},
+        {"twice", no_argument, NULL, 't'},
+        {"shrink", no_argument, NULL, 'k'},
+        {"events", required_argument, NULL, 'e'},
+        {"without", required_argument, NULL, 'w'},
+        {"stats", no_argument, NULL, 'S'},
+        {"mutant", required_argument, NULL, 'M'},
+        {"mutants", no_argument, NULL, 'A'},
+        {"slow", required_argument, NULL, 'l'},
+        {"help", no_argument, NULL, 'h'},
+        {NULL, 0, NULL, 0},
     };
     struct options options = {.first = 1, .seeds = 200};
     int c;
@@ -171,6 +184,9 @@ static struct options parse(int argc, char **argv)
             break;
         case 'S':
             options.stats = true;
+            break;
+        case 'l':
+            options.slow = number(optarg);
             break;
         case 'M':
             options.mutant = mutant_find(optarg);

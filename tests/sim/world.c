@@ -327,12 +327,19 @@ static void check_progress(struct world *world)
 {
     for (unsigned c = 0; c < world->scenario->conns; c++) {
         const struct side *side = world->side[c];
-        uint64_t limit;
+        uint64_t limit, progress;
 
         if (side_finished(&side[0]) && side_finished(&side[1]))
             continue;
+        progress =
+            side[0].progress_at > side[1].progress_at ? side[0].progress_at : side[1].progress_at;
+        if (world->now > progress && world->now - progress > world->result->silence) {
+            world->result->silence = world->now - progress;
+            world->result->silence_end = world->now;
+            world->result->silent_conn = c;
+        }
         limit = side_finished(&side[0]) || side_finished(&side[1]) ? STALL_ALONE : STALL;
-        if (world->now > side[0].progress_at + limit && world->now > side[1].progress_at + limit) {
+        if (world->now > progress + limit) {
             describe_stall(world, "no progress");
             return;
         }

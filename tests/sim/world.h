@@ -34,6 +34,9 @@ struct world_result {
     uint64_t hash; /* of the trace */
     uint64_t virtual_ns;
     uint64_t frames, bytes, moves, retransmits, aborted;
+    uint64_t silence;              /* ns: longest time without progress of a connection ... */
+    unsigned silent_conn;          /* ... and which */
+    uint64_t silence_end;          /* virtual time at which it ended */
     uint64_t moved_in[SIM_STATES]; /* moves, by enum chimney_tcp_state */
     uint64_t applied[RULE_COUNT];  /* how often the checker used each rule */
 };

@@ -298,7 +298,7 @@ uint32_t tcp_pipe(const struct tcp_conn *c);
 void tcp_loss_on_ack(struct tcp_conn *c, const struct tcp_segment *seg,
                      const struct tcp_ack_info *info, tcp_time now);
 void tcp_loss_on_rto(struct tcp_conn *c, tcp_time now);
-void tcp_loss_on_resend(struct tcp_conn *c);
+void tcp_loss_on_resend(struct tcp_conn *c, uint32_t left);
 void tcp_loss_on_smaller_mss(struct tcp_conn *c);
 
 /* reasm.c: data into the receive ring. */

@@ -154,8 +154,9 @@ static void import_send(struct tcp_conn *c, const struct tcp_import *in)
         /* The previous owner has reduced its window for this already. */
         c->recovery = RECOVERY_RTO;
         c->recover = c->snd_max;
-        c->flags |= F_REXMT_ONE;
     }
+    if (c->lost_bytes)
+        c->flags |= F_REXMT_ONE;
 }
 
 static void import_receive(struct tcp_conn *c, const struct tcp_import *in)

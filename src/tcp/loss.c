@@ -62,19 +62,26 @@ static void leave(struct tcp_conn *c)
     c->dup_acks = 0;
 }
 
+/* FlightSize of RFC 5681; what SACK has let out beyond the window must not count. */
+static uint32_t flight_in_window(const struct tcp_conn *c)
+{
+    return tcp_min(tcp_flight(c), c->cc.cwnd);
+}
+
 static void enter_fast(struct tcp_conn *c, tcp_time now)
 {
-    c->cc.ops->on_congestion(&c->cc, TCP_CC_LOSS, tcp_flight(c), now);
+    c->cc.ops->on_congestion(&c->cc, TCP_CC_LOSS, flight_in_window(c), now);
     enter(c, RECOVERY_FAST);
     c->stats.fast_retransmits++;
     if (c->flags & F_ECN)
         c->flags |= F_CWR;
 }
 
-/** A lost segment goes out again: remember when, for undo. */
-void tcp_loss_on_resend(struct tcp_conn *c)
+/** The segment at @left goes out again.  The first of an episode, at SND.UNA, decides about undo.
+ */
+void tcp_loss_on_resend(struct tcp_conn *c, uint32_t left)
 {
-    if (c->recovery == RECOVERY_NONE || c->flags & F_EIFEL)
+    if (c->recovery == RECOVERY_NONE || c->flags & F_EIFEL || left != c->snd_una)
         return;
     c->eifel_ts = c->ts_last;
     c->flags |= F_EIFEL;
@@ -198,7 +205,7 @@ void tcp_loss_on_rto(struct tcp_conn *c, tcp_time now)
     if (c->recovery == RECOVERY_RTO && seq_lt(c->snd_una, c->recover))
         c->cc.cwnd = c->cc.mss;
     else
-        c->cc.ops->on_rto(&c->cc, tcp_flight(c), now);
+        c->cc.ops->on_rto(&c->cc, flight_in_window(c), now);
     c->dup_acks = 0;
     tcp_span_mark_all_lost(c);
     enter(c, RECOVERY_RTO);

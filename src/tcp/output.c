@@ -96,7 +96,7 @@ static int resend(struct tcp_conn *c, uint32_t left, uint32_t len, uint32_t mss,
     build(c, out, left, flags, now);
     attach(c, out, left, data, mss);
     tcp_span_force(c, left, right, SPAN_RESENT, now);
-    tcp_loss_on_resend(c);
+    tcp_loss_on_resend(c, left);
     c->stats.segments_out--; /* pure retransmissions are counted on their own */
     c->stats.retransmits++;
     c->last_sent = now;
@@ -151,6 +151,7 @@ static void restart_after_idle(struct tcp_conn *c, tcp_time now)
         c->cc.ssthresh = tcp_max(c->cc.ssthresh, c->cc.cwnd / 4 * 3);
     for (; idle >= rto && c->cc.cwnd > initial; idle -= rto)
         c->cc.cwnd = tcp_max(c->cc.cwnd / 2, initial);
+    c->last_sent = now; /* once per idle time */
 }
 
 /* May @len bytes, less than a full segment, leave now? */
@@ -213,7 +214,7 @@ static int output_new(struct tcp_conn *c, uint32_t limit, tcp_time now, struct t
     uint32_t mss, unsent, usable, len, room;
     bool fin = false;
 
-    if (!tcp_pending(c))
+    if (!tcp_pending(c) || c->lost_bytes) /* what has to be sent again comes first (C183) */
         return 0;
     restart_after_idle(c, now);
     mss = segment_size(c);
@@ -264,6 +265,7 @@ int tcp_output(struct tcp_conn *c, uint32_t max_len, tcp_time now, struct tcp_ou
     if (c->flags & F_ABORT) {
         c->flags &= ~F_ABORT;
         build(c, out, c->snd_max, TCP_RST, now);
+        out->sack_count = 0;
         return 1;
     }
     if (c->flags & F_STOPPED)

@@ -104,7 +104,7 @@ void tcp_timer_settle(struct tcp_conn *c, tcp_time now)
             c->rexmt_count = 0;
             rexmt_set(c, REXMT_PERSIST, now + tcp_rto(c));
         }
-    } else if (c->rexmt_kind == REXMT_RTO || c->rexmt_kind == REXMT_PERSIST) {
+    } else if (c->rexmt_kind != REXMT_FIN_WAIT2 || c->state != TcpConnectionFinWait2) {
         rexmt_set(c, REXMT_OFF, TCP_TIME_NEVER);
     }
 

@@ -376,6 +376,7 @@ static void world_open(struct world *w, const struct world_config *config, uint6
     w->rng.state = mix(seed);
     w->now = 1000 * TCP_SEC;
     tcp_params_default(&w->params);
+    w->params.fin_wait2_ticks = TCP_TIMER_OFF; /* ten losses in a row outlast its two minutes */
     w->next_move = config->move_every ? w->now + config->move_every : TCP_TIME_NEVER;
     for (int i = 0; i < 2; i++) {
         struct world_end *e = &w->end[i];

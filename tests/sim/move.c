@@ -20,7 +20,7 @@
 
 #define USEC UINT64_C(1000)
 #define MSEC UINT64_C(1000000)
-#define CLOCK_ERROR (50 * MSEC) /* between the timestamp clocks of two owners */
+#define CLOCK_ERROR 40 /* ms; between the stamp clocks of two owners */
 
 /* ---- giving ------------------------------------------------------------------------------ */
 
@@ -45,6 +45,15 @@ static bool same_state(const struct tcp_export *a, const struct tcp_export *b)
            a->rcv_pos == b->rcv_pos && a->ooo_count == b->ooo_count;
 }
 
+/* The stamp clock went on from where it was when the owner took over (C67, C425). */
+static bool clock_went_on(const struct side *side, const struct tcp_export *e)
+{
+    uint64_t passed = side_clock(side, side->world->now) - side->owner.epoch;
+    int32_t error = (int32_t)(e->delegated.ts_time - side->ts_taken - (uint32_t)(passed / MSEC));
+
+    return !side->plan->timestamps || (error >= -1 && error <= 1);
+}
+
 /* The export agrees with what the end knows itself. */
 static bool plausible(const struct side *side, const struct tcp_export *e)
 {
@@ -57,7 +66,8 @@ static bool plausible(const struct side *side, const struct tcp_export *e)
            seq_leq(d->snd_una, d->snd_nxt) && seq_leq(d->snd_nxt, d->snd_max) &&
            seq_leq(d->snd_max, d->snd_max_possible) && e->snd_max_pos >= e->una_pos &&
            e->snd_max_pos <= e->snd_end_pos && sent >= e->snd_max_pos - e->una_pos &&
-           sent <= e->snd_max_pos - e->una_pos + 1 && e->ooo_count <= TCP_MAX_OOO;
+           sent <= e->snd_max_pos - e->una_pos + 1 && e->ooo_count <= TCP_MAX_OOO &&
+           clock_went_on(side, e);
 }
 
 static uint64_t draw_gap(struct sim_rng *rng)
@@ -249,6 +259,27 @@ static uint32_t less_gap(uint32_t delta, uint32_t gap)
     return delta > gap ? delta - gap : 0;
 }
 
+/*
+ * The stamp clock as the next owner knows it: that of the host, which went on all the time.  The
+ * last owner's stamps may be ahead of it (handoff.md T5); then stamps wait until it has caught up.
+ */
+static uint32_t stamp_clock(struct side *side)
+{
+    struct sim_rng *rng = &side->move.rng;
+    uint32_t clock =
+        side->plan->side[side->end].ts + (uint32_t)((side->world->now - side->world->began) / MSEC);
+
+    switch (sim_rng_below(rng, 8)) {
+    case 0:
+    case 1:
+        return clock + (uint32_t)sim_rng_below(rng, CLOCK_ERROR);
+    case 2:
+        return clock - (uint32_t)sim_rng_below(rng, CLOCK_ERROR);
+    default:
+        return clock;
+    }
+}
+
 /* What time between the owners does to the state, as far as anybody noticed. */
 static void pass_time(struct side *side, struct tcp_delegated_state *d)
 {
@@ -261,23 +292,8 @@ static void pass_time(struct side *side, struct tcp_delegated_state *d)
         d->retransmit_timeout_delta = less_gap(d->retransmit_timeout_delta, (uint32_t)ticks);
         d->ka_timeout_delta = less_gap(d->ka_timeout_delta, (uint32_t)ticks);
     }
-    if (!side->plan->timestamps)
-        return;
-    switch (sim_rng_below(&move->rng, 8)) {
-    case 0: /* its clock was read before the gap */
-        if (gap > CLOCK_ERROR)
-            d->ts_time += (uint32_t)((gap - CLOCK_ERROR) / MSEC);
-        break;
-    case 1: /* its clock is ahead */
-        d->ts_time += (uint32_t)(gap / MSEC + sim_rng_below(&move->rng, 20));
-        break;
-    case 2: /* its clock is behind: stamps wait until it has caught up */
-        d->ts_time -= (uint32_t)sim_rng_below(&move->rng, 50);
-        break;
-    default:
-        d->ts_time += (uint32_t)(gap / MSEC);
-        break;
-    }
+    if (side->plan->timestamps)
+        d->ts_time = stamp_clock(side);
 }
 
 /* How far was sent is not always known (handoff.md T2). */

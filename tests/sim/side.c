@@ -155,6 +155,7 @@ bool side_import(struct side *side, struct tcp_import *import)
     import->fin_policy = side->owner.hold_fin ? TCP_FIN_HOLD : TCP_FIN_CONSUME;
     checker_hold_fin(world->checker, side->conn, side->end, side->owner.hold_fin);
 
+    side->ts_taken = import->delegated.ts_time;
     mutant_import(side, import);
     side->tcp =
         aligned_alloc(CONN_ALIGN, (tcp_conn_size() + CONN_ALIGN - 1) / CONN_ALIGN * CONN_ALIGN);

@@ -81,6 +81,7 @@ struct side {
     struct move move;
     struct tcp_export last; /* TIME_WAIT and RST: what the host answers from */
     uint32_t last_stamp;
+    uint32_t ts_taken; /* the stamp clock when the owner took over */
     uint64_t moves, progress_at;
 
     struct sim_rng mutant_rng; /* mutant.c */
@@ -94,6 +95,7 @@ struct world {
     struct trace trace;
     struct checker *checker;
     struct sim_link *link;
+    uint64_t began; /* when the handshakes were over */
     struct port *port[2];
     uint64_t now;
     struct side side[SIM_MAX_CONNS][2];

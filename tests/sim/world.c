@@ -452,6 +452,7 @@ static void world_open(struct world *world)
     struct checker_conn conns[SIM_MAX_CONNS];
 
     world->now = SEC; /* so that "before the beginning" exists */
+    world->began = world->now;
     world->poll_at = world->carrier_on_at = SIM_NEVER;
     world->silent_off_at[0] = world->silent_off_at[1] = SIM_NEVER;
     world->link = sim_link_create(s->seed ^ 0x5EED, s->mtu, &s->impair[0], &s->impair[1]);

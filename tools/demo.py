@@ -46,7 +46,8 @@ def plural(count, what):
 class Carriers:
     """Who carries each connection, from the daemon's events; and the number of moves."""
 
-    def __init__(self):
+    def __init__(self, log):
+        self.log = open(log, "w")
         self.where, self.history, self.moves = {}, [], []
         self.failed, self.breaches, self.closed = 0, 0, False
         self.real_offset = time.time() - time.monotonic()
@@ -59,6 +60,7 @@ class Carriers:
         self.history.append((when, *self.counts()))
 
     def event(self, e):
+        print(json.dumps(e), file=self.log, flush=True)
         if self.closed or "time" not in e:
             return
         stamp = datetime.datetime.fromisoformat(e["time"].replace("Z", "+00:00"))
@@ -92,7 +94,7 @@ class Carriers:
 class Demo:
     def __init__(self, build, out, rate):
         self.build, self.out, self.rate = build, out, rate
-        self.lab, self.carriers = Lab(), Carriers()
+        self.lab, self.carriers = Lab(), Carriers(f"{out}/events.json")
         self.rundir = tempfile.mkdtemp(prefix="chimney-demo-")
         self.env = dict(os.environ, CHIMNEY_RUNDIR=self.rundir)
         self.programs, self.events, self.problems = [], [], []
@@ -330,6 +332,8 @@ class Demo:
         self.all_alive(total)
 
         self.status = self.chimney("status", quiet=True)
+        with open(f"{self.out}/status.json", "w") as f:
+            json.dump(self.status, f, indent=2)
         self.line("$ kill -TERM chimneyd")
         start = time.monotonic()
         self.mark("SIGTERM to chimneyd, in traffic: all come back")

@@ -34,6 +34,7 @@ static struct {
     struct namespace ns[LAB_MAX_NS];
     int count;
     uint64_t random;
+    void (*at_end)(void);
 } lab = {.home = -1};
 
 void lab_clear(void)
@@ -53,8 +54,16 @@ void lab_clear(void)
 
 static void clean_up(void)
 {
-    if (getpid() == lab.owner)
-        lab_clear();
+    if (getpid() != lab.owner)
+        return;
+    lab_clear();
+    if (lab.at_end)
+        lab.at_end();
+}
+
+void lab_at_end(void (*clean)(void))
+{
+    lab.at_end = clean;
 }
 
 static void on_signal(int number)

@@ -24,6 +24,8 @@
  * failure after @limit_s seconds whatever happens.  @name is at most 8 letters.
  */
 void lab_init(const char *name, unsigned limit_s);
+/** Has @clean called at the end of the test, also after a failure or a signal: one per test. */
+void lab_at_end(void (*clean)(void));
 /** Prints a line and ends the test as failed. */
 void lab_fail(const char *file, int line, const char *format, ...)
     __attribute__((format(printf, 3, 4), noreturn));

@@ -222,7 +222,8 @@ static bool check_data(struct checker *checker, unsigned c, int end, const struc
           "%" PRId64 " sent, but nothing between %" PRId64 " and there", position, side->snd_max);
     /* Keepalive and window probes (RFC 1122 4.2.3.6): at most one byte, below what is acknowledged.
      */
-    if (after - position <= 1 && !(f->flags & FLAG_FIN) && position == side->una_possible - 1)
+    if (after - position <= 1 && !(f->flags & FLAG_FIN) && position >= side->una_sure - 1 &&
+        position < side->una_possible)
         return true;
     if (after == position) {
         CHECK(checker, RULE_BELOW_UNA, position >= side->una_sure, c, end,

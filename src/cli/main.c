@@ -210,8 +210,10 @@ static int command_help(struct cli *cli, int argc, char **argv)
         return CLI_OK;
     }
     command = find(argv[optind]);
-    if (!command || optind + 1 < argc)
+    if (!command || optind + 1 < argc) {
+        cli->command = NULL;
         return cli_usage(cli, "no command '%s'", argv[optind + 1 < argc ? optind + 1 : optind]);
+    }
     help_one(command);
     return CLI_OK;
 }

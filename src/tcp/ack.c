@@ -127,7 +127,7 @@ uint32_t tcp_ack_input(struct tcp_conn *c, const struct tcp_segment *seg, tcp_ti
     if (c->flags & F_ECN && seg->flags & TCP_ECE)
         congestion_echo(c, now);
 
-    if (info.acked + info.sacked > sacked && window_used(c)) {
+    if (info.acked && info.acked + info.sacked > sacked && window_used(c)) {
         struct tcp_cc_ack ack = {
             .acked = info.acked + info.sacked - sacked,
             .inflight = prior_pipe,

@@ -116,23 +116,30 @@ static void mark_first_lost(struct tcp_conn *c)
 }
 
 /*
- * RFC 6675 IsLost(): below a SACKed span everything is lost if that span and those above it have
- * DupThresh ranges, or more than DupThresh - 1 segments of bytes.  The same holds for a
- * retransmission, counting only what was sent after it.
+ * RFC 6675 IsLost(): lost is what lies below an edge above which DupThresh ranges, or more than
+ * DupThresh - 1 segments of bytes, are SACKed.  The same holds for a retransmission, counting only
+ * what was sent after it.
  */
 static void detect_by_sack(struct tcp_conn *c)
 {
     uint32_t threshold = dup_threshold(c), ranges = 0;
-    uint64_t bytes = 0;
+    uint64_t wanted = (uint64_t)(threshold - 1) * c->mss + 1;
 
     for (unsigned i = c->span_count; i-- > 0;) {
-        if (c->span[i].state != SPAN_SACKED)
+        const struct tcp_span *span = &c->span[i];
+        uint32_t len = span->right - span->left;
+
+        if (span->state != SPAN_SACKED)
             continue;
-        bytes += c->span[i].right - c->span[i].left;
-        if (++ranges >= threshold || bytes > (uint64_t)(threshold - 1) * c->mss) {
-            tcp_span_mark_lost(c, c->span[i].left);
+        if (len >= wanted) {
+            tcp_span_mark_lost(c, span->right - (uint32_t)wanted);
             return;
         }
+        if (++ranges >= threshold) {
+            tcp_span_mark_lost(c, span->left);
+            return;
+        }
+        wanted -= len;
     }
 }
 

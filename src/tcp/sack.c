@@ -207,14 +207,15 @@ void tcp_span_mark_lost(struct tcp_conn *c, uint32_t edge)
     }
 }
 
-/** Marks as lost whatever was not SACKed. */
+/** Marks as lost whatever was not SACKed; what had to be forgotten on the way as well. */
 void tcp_span_mark_all_lost(struct tcp_conn *c)
 {
-    uint32_t seq = c->snd_una, end;
+    uint32_t seq, end;
 
-    for (; seq_lt(seq, c->snd_max); seq = end)
-        if (tcp_span_at(c, seq, &end) != SPAN_SACKED)
-            tcp_span_force(c, seq, end, SPAN_LOST, 0);
+    while (c->sacked_bytes + c->lost_bytes != tcp_flight(c))
+        for (seq = c->snd_una; seq_lt(seq, c->snd_max); seq = end)
+            if (tcp_span_at(c, seq, &end) != SPAN_SACKED)
+                tcp_span_force(c, seq, end, SPAN_LOST, 0);
 }
 
 /* One block of the option into the map; returns the bytes it newly covers. */

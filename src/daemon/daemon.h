@@ -163,6 +163,10 @@ struct session {
     struct conn *w_conns[STREAM_SLOTS]; /* (worker) active ones */
     uint32_t w_kick_tail;               /* (worker) */
     uint32_t next_slot, attached;
+    /* Slots back in the kernel whose rings still hold memory (move.c). */
+    uint16_t release[STREAM_SLOTS];
+    uint32_t release_count;
+    uint8_t release_state[STREAM_SLOTS];
 };
 
 /** A port with its target.  One per --port interface. */

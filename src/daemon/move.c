@@ -36,6 +36,8 @@
 
 /** Spacing of repeated restores and flushes. */
 #define MOVE_BUSY_RETRY_NS (5 * 1000000ull)
+/** Time per round of the loop for giving memory back. */
+#define MOVE_RELEASE_NS (300 * 1000ull)
 /** How often objects nobody uses are looked for. */
 #define MOVE_COLLECT_NS (1000 * 1000000ull)
 
@@ -151,13 +153,59 @@ static void busy_add(struct daemon *d, struct conn *c)
     c->retry_ns = daemon_now() + MOVE_BUSY_RETRY_NS;
 }
 
+/*
+ * The memory of the rings goes back to the system, but later: it takes a millisecond for rings of
+ * full size, and while a batch is restored the rest of the batch is silent.
+ */
+enum { RELEASE_LISTED = 1, RELEASE_WANTED = 2 };
+
+static void release_later(struct conn *c)
+{
+    struct session *s = c->session;
+
+    if (!s)
+        return;
+    if (!(s->release_state[c->slot] & RELEASE_LISTED))
+        s->release[s->release_count++] = (uint16_t)c->slot;
+    s->release_state[c->slot] = RELEASE_LISTED | RELEASE_WANTED;
+}
+
+/* The rings are used again, or about to be. */
+static void release_not(struct conn *c)
+{
+    c->session->release_state[c->slot] &= (uint8_t)~RELEASE_WANTED;
+}
+
+static void release_some(struct daemon *d)
+{
+    uint64_t until = daemon_now() + MOVE_RELEASE_NS;
+
+    for (struct session *s = d->sessions; s; s = s->next)
+        while (s->release_count > 0) {
+            uint32_t slot = s->release[--s->release_count];
+
+            if (s->release_state[slot] & RELEASE_WANTED)
+                stream_arena_release(&s->arena, slot);
+            s->release_state[slot] = 0;
+            if (daemon_now() > until)
+                return;
+        }
+}
+
+static bool release_left(const struct daemon *d)
+{
+    for (const struct session *s = d->sessions; s; s = s->next)
+        if (s->release_count > 0)
+            return true;
+    return false;
+}
+
 /* The socket is ordinary again. */
 static void in_kernel(struct daemon *d, struct conn *c)
 {
     give_back_held(d, c);
     slot_set_route(c, STREAM_ROUTE_KERNEL);
-    if (c->session)
-        stream_arena_release(&c->session->arena, c->slot);
+    release_later(c);
 }
 
 /* The rest of the send stream that the kernel had no room for; true when all of it is out. */
@@ -436,6 +484,7 @@ static size_t freeze(struct daemon *d, struct conn **conns, size_t n)
         }
         if (!c->lent)
             record_begin(c, MOVE_OFFLOAD, c->want_why);
+        release_not(c);
         hold_open(&d->holds, &c->hold, &c->key);
         handoffs[m] = c->handoff;
         conns[m++] = c;
@@ -1003,6 +1052,7 @@ void move_tick(struct daemon *d, uint64_t now)
     }
     pump_offloads(d);
     pump_uploads(d);
+    release_some(d);
     if (now >= d->next_collect_ns) {
         d->next_collect_ns = now + MOVE_COLLECT_NS;
         for (unsigned i = 0; i < d->port_count; i++)
@@ -1016,11 +1066,13 @@ uint64_t move_next_tick(struct daemon *d)
 
     if (d->busy)
         next = now + MOVE_BUSY_RETRY_NS;
+    if (release_left(d))
+        next = now;
     for (unsigned i = 0; i < d->port_count; i++) {
         struct port_ctx *p = &d->ports[i];
 
         if (d->wants && !p->paused && !p->initiate)
-            next = now + DAEMON_RETRY_NS;
+            next = next < now + DAEMON_RETRY_NS ? next : now + DAEMON_RETRY_NS;
         if ((p->paths || p->neighbors) && d->next_collect_ns < next)
             next = d->next_collect_ns;
     }

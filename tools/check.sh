@@ -47,14 +47,14 @@ single() { # name, command...
     fi
 }
 
-suite fast "$build" --suite unit --suite fuzz -j 2
-suite sim "$build" --suite sim -j 2
-suite lab "$build" --suite lab -j 1
+suite fast "$build" --suite unit --suite fuzz --num-processes 2
+suite sim "$build" --suite sim --num-processes 2
+suite lab "$build" --suite lab --num-processes 1
 
 test -f "$san/build.ninja" || meson setup "$san" -Db_sanitize=address,undefined -Db_lundef=false >/dev/null
 single sanitizer-build ninja -C "$san"
-suite fast-sanitized "$san" --suite unit --suite fuzz -j 2
-suite sim-sanitized "$san" --suite sim -j 2
+suite fast-sanitized "$san" --suite unit --suite fuzz --num-processes 2
+suite sim-sanitized "$san" --suite sim --num-processes 2
 
 single style bash -c 'git ls-files "*.c" "*.h" | xargs clang-format --dry-run -Werror && echo "clang-format: clean"'
 single coverage bash -c 'tools/contract-coverage.py --check A B C E F G H I J C357-C364 && git diff --exit-code --stat docs/contract-coverage.md && echo "docs/contract-coverage.md is current"'

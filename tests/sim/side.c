@@ -11,6 +11,11 @@
 #define OUTPUT_LIMIT 20000u /* segments pulled at once: more is an endless loop */
 #define FIRST_PORT 1000u
 #define PPM INT64_C(1000000)
+#define KA_TIMEOUT_MS 10000
+#define KA_INTERVAL_MS 3000
+#define KA_PROBES 12
+#define KEEPALIVE_LIMIT                                                                            \
+    ((KA_TIMEOUT_MS + (KA_PROBES - 1) * KA_INTERVAL_MS) * UINT64_C(1000000)) /* ns */
 #define FIN_WAIT2_LIMIT (120 * UINT64_C(1000000000)) /* ns; the engine's default */
 
 /* ---- clocks ------------------------------------------------------------------------------ */
@@ -128,9 +133,9 @@ static void set_cached(struct side *side)
         cached->flags |= TCP_FLAG_NAGLING_ENABLED;
     cached->initial_rcv_wnd = side->rcv.size;
     cached->path_mtu = side->mtu;
-    cached->ka_probe_count = 12;
-    cached->ka_timeout = ms_to_ticks(owner, 10 * 1000);
-    cached->ka_interval = ms_to_ticks(owner, 3 * 1000);
+    cached->ka_probe_count = KA_PROBES;
+    cached->ka_timeout = ms_to_ticks(owner, KA_TIMEOUT_MS);
+    cached->ka_interval = ms_to_ticks(owner, KA_INTERVAL_MS);
 }
 
 bool side_import(struct side *side, struct tcp_import *import)
@@ -500,15 +505,16 @@ static bool follow_positions(struct side *side)
 }
 
 /*
- * The engine gives up.  Rightly so if the peer is gone, or if it waited in FIN_WAIT_2 and got
- * nothing acceptable for 120 s (C409): on a bad wire a peer's retransmissions can be that far
- * apart.  The host closes then, and answers what still comes with RST.
+ * The engine gives up.  Rightly so if the peer is gone.  On a bad wire a peer can also seem to be:
+ * in FIN_WAIT_2 with nothing acceptable for 120 s (C409), or with all keepalive probes unanswered.
+ * The host closes then, and answers what still comes with RST.
  */
 static void gives_up(struct side *side, bool peer_aborted)
 {
     struct world *world = side->world;
-    bool unheard = side->state == TcpConnectionFinWait2 &&
-                   world->now - side->advanced_at >= FIN_WAIT2_LIMIT / 100 * 99;
+    uint64_t quiet = world->now - side->advanced_at;
+    bool unheard = (side->state == TcpConnectionFinWait2 && quiet >= FIN_WAIT2_LIMIT / 100 * 99) ||
+                   (side->cached.flags & TCP_FLAG_KEEP_ALIVE_ENABLED && quiet >= KEEPALIVE_LIMIT);
 
     trace_line(&world->trace, world->now, "conn %u end %d: gives up", side->conn, side->end);
     if (!peer_aborted && !unheard) {

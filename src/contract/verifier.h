@@ -24,4 +24,11 @@ void verifier_destroy(struct chimney_target *verifier);
 /** Calls checked so far and breaches found. */
 void verifier_counts(const struct chimney_target *verifier, uint64_t *calls, uint64_t *breaches);
 
+/**
+ * The cell by which the target below knows the object of the host's @cell: for calls that go past
+ * the contract, such as a management request to one target.  NULL if @cell holds no object.
+ */
+struct chimney_cell *verifier_cell_below(struct chimney_target *verifier,
+                                         const struct chimney_cell *cell);
+
 #endif

@@ -104,3 +104,11 @@ void object_check_context(struct verifier *v, const struct verifier_object *obje
     else
         breach(v, 108, LEDGER_TARGET, "the context of a %s changed", layer_name(object->layer));
 }
+
+struct chimney_cell *verifier_cell_below(struct chimney_target *target,
+                                         const struct chimney_cell *cell)
+{
+    struct verifier_object *object = object_of_cell(verifier_of(target), cell);
+
+    return object ? &object->cell : NULL;
+}

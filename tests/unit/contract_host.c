@@ -349,7 +349,7 @@ void host_conn_init(struct host_conn *c, struct host_path *p, uint16_t local, ui
     c->delegated.snd_una = c->delegated.snd_nxt = c->delegated.snd_max = 1000;
     c->delegated.snd_max_possible = 1000;
     c->delegated.snd_wnd = c->delegated.max_snd_wnd = ring;
-    c->delegated.snd_wl1 = 2000;
+    c->delegated.snd_wl1 = 1999;
     c->delegated.cwnd = 10 * 1460;
     c->delegated.ssthresh = 0x7FFFFFFF;
     c->delegated.srtt = 8 * 1000;
@@ -462,6 +462,7 @@ static void fill_conn(struct chimney_block *block, struct host_conn *c)
         d->send_data = (struct chimney_span){0, c->written};
         d->buffered_data = (struct chimney_span){c->tail, c->head};
         block->send_data = d->send_data;
+        c->head_at_offload = c->head;
     }
 }
 

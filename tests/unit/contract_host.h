@@ -75,6 +75,7 @@ struct host_conn {
     uint64_t head, tail;                    /* positions of the receive stream */
     uint64_t pattern_out, pattern_in;       /* what the two streams must contain; see host_byte() */
     uint64_t base_out, base_in;             /* stream position 0 is byte base of the pattern */
+    uint64_t head_at_offload;               /* the position that delegated.rcv_nxt stands for */
     uint64_t mismatches; /* bytes of the receive stream that were not the pattern */
     bool hold;           /* do not consume what is indicated */
     bool closed_out;     /* disconnect was called */

@@ -45,7 +45,7 @@ static void twice_in_a_tree(struct world *w)
     struct host_tree *t;
 
     offload(w);
-    t = host_tree(&w->h, TREE_QUERY);
+    t = host_tree(&w->h, TREE_INVALIDATE);
     host_add(t, -1, TcpOffloadDelegatedState, &w->c.object);
     host_add(t, -1, TcpOffloadDelegatedState, &w->c.object);
     host_call(t);

@@ -168,6 +168,7 @@ class Demo:
                 raise RuntimeError("chimneyd did not start: " +
                                    open(self.daemon.log).read().strip())
             time.sleep(0.02)
+        self.resets_before = self.lab.resets_sent()  # chimneyd's self-test, on loopback
         self.start("events", None, f"{self.build}/src/cli/chimney", "events", "--json",
                    on_record=self.carriers.event)
         pace = ("--port", str(TCP_PORT), "--rate", str(self.rate))
@@ -179,6 +180,7 @@ class Demo:
                                  *pace, "--connections", str(CONNECTIONS), *SERVER_ADDRESSES,
                                  on_record=self.record("client"))
         self.client.wait_record("ready", 10)
+        time.sleep(0.5)  # past the beginning of the flows
 
     def clean_up(self):
         for program in reversed(self.programs):
@@ -316,10 +318,10 @@ class Demo:
         self.run_for(2)
 
         start = self.now()
-        answer = self.chimney("upload", "--all", "--wait")
+        answer = self.chimney("upload", "--all", "--by-target", "--wait")
         self.line(f"    {plural(answer.get('moved', 0), 'connection')} back in the kernel in "
                   f"{answer.get('duration_us', 0) / 1000:.1f} ms, in traffic")
-        self.mark(f"chimney upload --all: {answer.get('moved', 0)} back in the kernel", start)
+        self.mark(f"upload --all --by-target: {answer.get('moved', 0)} back in the kernel", start)
         self.expect_states(InHost=total)
         self.run_for(2)
         start = self.now()
@@ -356,7 +358,11 @@ class Demo:
         if self.server.ended(15) != 0:
             self.problem("the server did not end by itself: a connection has stalled")
         self.resets = self.witness.count()
-        self.resets_sent = self.lab.resets_sent()
+        self.resets_sent = self.lab.resets_sent() - self.resets_before
+        counters = {side: self.lab.counters(ns) for side, ns in
+                    (("server", self.lab.server), ("client", self.lab.client))}
+        with open(f"{self.out}/kernel-counters.json", "w") as f:
+            json.dump(counters, f, indent=2)
 
     # ---- the result
 
@@ -477,6 +483,7 @@ class Demo:
               flush=True)
         self.set_up()
         self.began = time.monotonic()
+        self.shown_us = self.began * 1e6
         self.carriers.note(self.began)
         self.story()
         self.finish()

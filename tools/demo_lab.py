@@ -57,14 +57,19 @@ class Lab:
         for ns in (self.server, self.client):
             subprocess.run(("ip", "netns", "del", ns), capture_output=True)
 
+    @staticmethod
+    def counters(ns):
+        """The kernel's TCP counters of a namespace, by name."""
+        counters = {}
+        lines = run("ip", "netns", "exec", ns, "cat", "/proc/net/snmp", "/proc/net/netstat")
+        lines = [line.split() for line in lines.splitlines() if line.startswith("Tcp")]
+        for names, values in zip(lines[::2], lines[1::2]):
+            counters.update((name, int(value)) for name, value in zip(names[1:], values[1:]))
+        return counters
+
     def resets_sent(self):
         """Segments with RST that the two kernels say they sent."""
-        total = 0
-        for ns in (self.server, self.client):
-            lines = run("ip", "netns", "exec", ns, "cat", "/proc/net/snmp").splitlines()
-            names, values = (line.split() for line in lines if line.startswith("Tcp:"))
-            total += int(values[names.index("OutRsts")])
-        return total
+        return sum(self.counters(ns)["OutRsts"] for ns in (self.server, self.client))
 
 
 def own_session():

@@ -47,6 +47,8 @@
 #define DAEMON_QUIESCE_NS (3 * 1000000ull)
 /** How long a program's thread that was caught inside a call may take to leave it. */
 #define DAEMON_DRAIN_NS (500 * 1000000ull)
+/** How long what a target learned about a path is believed after an upload. */
+#define DAEMON_CARRY_NS (1000 * 1000000ull)
 /** How long an ending daemon waits for its uploads. */
 #define DAEMON_SHUTDOWN_NS (20 * 1000000000ull)
 
@@ -136,6 +138,14 @@ struct conn {
     bool w_active, w_corrupt;
     _Atomic uint64_t w_bytes_in, w_bytes_out; /* of the running offload */
     struct conn *w_next_started;
+
+    /* (move.c) What the kernel forgets in a restore, for an offload that follows soon. */
+    struct {
+        uint64_t at_ns; /* 0: nothing */
+        uint32_t cwnd, ssthresh, srtt, rttvar, reordering;
+    } carry;
+    uint32_t ring_hint; /* rings at least this large, bytes */
+    bool reoffload;     /* uploaded only to be offloaded again with larger rings */
 
     /* (move.c) */
     struct conn *want_next;  /* queue of those who want an offload */

@@ -311,6 +311,8 @@ static uint32_t ring_size(struct conn *c)
     need = 2 * (sendq > recvq ? sendq : recvq);
     if (rcvbuf > 0 && (uint32_t)rcvbuf > need)
         need = (uint32_t)rcvbuf;
+    if (c->ring_hint > need)
+        need = c->ring_hint;
     while (size < need && size < STREAM_RING_MAX)
         size *= 2;
     return size;
@@ -346,6 +348,26 @@ static bool candidate(struct daemon *d, struct conn *c)
     return true;
 }
 
+/*
+ * A restored socket begins again with ten segments and no round trip time (handoff.md 2.2).  If the
+ * target had the connection a moment ago, what it knew is closer to the truth.
+ */
+static void carry_over(const struct conn *c, struct chimney_tcp_delegated *delegated)
+{
+    if (c->carry.at_ns == 0 || daemon_now() - c->carry.at_ns > DAEMON_CARRY_NS)
+        return;
+    if (delegated->srtt == 0) {
+        delegated->srtt = c->carry.srtt;
+        delegated->rttvar = c->carry.rttvar;
+    }
+    if (delegated->cwnd < c->carry.cwnd) {
+        delegated->cwnd = c->carry.cwnd;
+        delegated->ssthresh = c->carry.ssthresh;
+    }
+    if (delegated->reordering < c->carry.reordering)
+        delegated->reordering = c->carry.reordering;
+}
+
 static void fill_block(struct conn *c)
 {
     struct chimney_block *b = c->block;
@@ -354,6 +376,7 @@ static void fill_block(struct conn *c)
     struct chimney_tcp_delegated *delegated = tree_tcp_delegated(b);
 
     handoff_fill(&c->handoff, constant, cached, delegated);
+    carry_over(c, delegated);
     constant->hash_value = (uint32_t)flow_key_hash(&c->key, 0);
     b->send_data = delegated->send_data;
 }
@@ -783,6 +806,12 @@ static void terminate_done(struct daemon *d, struct conn *c)
         lost(d, c, "the target lost its state");
         return;
     }
+    c->carry.at_ns = daemon_now();
+    c->carry.cwnd = t->cwnd;
+    c->carry.ssthresh = t->ssthresh;
+    c->carry.srtt = t->srtt;
+    c->carry.rttvar = t->rttvar;
+    c->carry.reordering = t->reordering;
     /* SndUna may be ahead of the last send completion (C246): the state decides. */
     una = c->w_send_tail +
           (uint32_t)(t->snd_una - (c->handoff.state.snd_una + (uint32_t)c->w_send_tail));
@@ -866,12 +895,22 @@ static void conn_settled(struct daemon *d, struct conn *c)
     }
     c->want_upload = false;
     if (c->notify_upload && c->session) {
+        c->reoffload = false; /* the program wants it in the kernel */
         c->notify_upload = false;
         session_answer(c->session, PROTOCOL_UPLOAD, c->upload_serial, c, 0, 0, NULL);
     }
     if (c->want_release && !c->restoring && !c->flushing &&
-        (c->state == CHIMNEY_IN_HOST || c->lent))
+        (c->state == CHIMNEY_IN_HOST || c->lent)) {
         drop(d, c);
+        return;
+    }
+    if (c->reoffload && c->state == CHIMNEY_IN_HOST) {
+        c->reoffload = false;
+        snprintf(c->want_why, sizeof(c->want_why), "larger rings");
+        c->tries = 0;
+        c->retry_ns = 0;
+        want(d, c); /* pumped after every message */
+    }
 }
 
 /* ---- pause and resume ----------------------------------------------------------------------- */
@@ -960,6 +999,21 @@ static void on_resume(struct daemon *d, struct port_ctx *p, const struct chimney
     pump_offloads(d);
 }
 
+/*
+ * SmallIO: the rings are too small for the path.  An optional reason: at the largest size it is
+ * ignored, else the connection comes back for a moment and leaves with larger ones.
+ */
+static void larger_rings(struct daemon *d, struct conn *c)
+{
+    uint32_t size = c->handoff.rings.size;
+
+    if (size >= STREAM_RING_MAX || d->stopping || c->port->paused)
+        return;
+    c->ring_hint = 4 * size < STREAM_RING_MAX ? 4 * size : STREAM_RING_MAX;
+    c->reoffload = true;
+    move_upload(d, &c, 1, SmallIO, "for larger rings");
+}
+
 /* ---- messages and time ---------------------------------------------------------------------- */
 
 static const char *reason_why(enum chimney_upload_reason reason)
@@ -1011,7 +1065,9 @@ void move_mail(struct daemon *d, const struct mail *mail)
             on_resume(d, p, &mail->caps);
         break;
     case MAIL_EVENT:
-        if (mail->event == TcpIndicateRetrieve)
+        if (mail->event == TcpIndicateRetrieve && mail->info == SmallIO)
+            larger_rings(d, c);
+        else if (mail->event == TcpIndicateRetrieve)
             move_upload(d, &c, 1, (enum chimney_upload_reason)mail->info,
                         reason_why((enum chimney_upload_reason)mail->info));
         else if (mail->event == TcpIndicateAbort)
@@ -1032,6 +1088,7 @@ void move_mail(struct daemon *d, const struct mail *mail)
         break;
     }
     pump_uploads(d);
+    pump_offloads(d);
 }
 
 void move_tick(struct daemon *d, uint64_t now)

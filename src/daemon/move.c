@@ -743,6 +743,8 @@ void move_upload(struct daemon *d, struct conn *const *conns, size_t n,
         struct conn *c = conns[i];
 
         c->want_offload = false;
+        if (reason != SmallIO)
+            c->reoffload = false; /* it is to stay */
         if (c->state == CHIMNEY_OFFLOADED || c->state == CHIMNEY_OFFLOADING) {
             snprintf(c->want_why, sizeof(c->want_why), "%s", why);
             c->want_reason = reason;
@@ -904,7 +906,7 @@ static void conn_settled(struct daemon *d, struct conn *c)
         drop(d, c);
         return;
     }
-    if (c->reoffload && c->state == CHIMNEY_IN_HOST) {
+    if (c->reoffload && c->state == CHIMNEY_IN_HOST && !d->stopping) {
         c->reoffload = false;
         snprintf(c->want_why, sizeof(c->want_why), "larger rings");
         c->tries = 0;

@@ -133,11 +133,14 @@ static void held_rewind(void *arg)
     hold_rewind(&h->d->holds, &h->c->hold);
 }
 
-/* Whatever is still held goes into the kernel, then nothing is held any more. */
+/*
+ * Whatever is still held goes into the kernel, then nothing is held any more.  Not from the
+ * beginning: after a restore the frames that were read have been appended or reinjected already.
+ */
 static void give_back_held(struct daemon *d, struct conn *c)
 {
     struct held_ctx ctx = { d, c };
-    struct handoff_held held = { held_next, held_rewind, &ctx };
+    struct handoff_held held = { held_next, NULL, &ctx };
 
     do {
         handoff_reinject(&d->handoff, &c->handoff, &held);
@@ -505,7 +508,9 @@ static size_t freeze(struct daemon *d, struct conn **conns, size_t n)
                 again(d, c, "its program did not leave a call in time");
             continue;
         }
-        if (!c->lent)
+        if (c->lent)
+            c->now.start_ns = daemon_now(); /* its silence begins; in the pause it was none */
+        else
             record_begin(c, MOVE_OFFLOAD, c->want_why);
         release_not(c);
         hold_open(&d->holds, &c->hold, &c->key);

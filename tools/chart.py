@@ -30,7 +30,8 @@ def number(value):
 class Panel:
     """One set of axes.  `series` holds (kind, colour, label, points); a point is (x, y).
 
-    Kinds: "line"; "area", stacked on the areas before it, constant until the next point; "bars".
+    Kinds: "line"; "wide line", to be seen under a line that runs along it; "area", stacked on the
+    areas before it, constant until the next point; "bars".
     """
 
     def __init__(self, title, unit, height, top=None):
@@ -79,10 +80,11 @@ class Chart:
     def draw_series(self, panel, y, top):
         floor = []  # heights of the areas drawn so far, by point
         for kind, colour, _, points in panel.series:
-            if kind == "line":
+            if kind.endswith("line"):
+                width = 5.5 if kind == "wide line" else 1.8
                 path = " ".join(f"{self.x(t):.1f},{y(v):.1f}" for t, v in points)
                 self.out.append(f"<polyline points='{path}' fill='none' stroke='{colour}' "
-                                f"stroke-width='2.2' stroke-linejoin='round'/>")
+                                f"stroke-width='{width}' stroke-linejoin='round'/>")
             elif kind == "bars":
                 for t, v in points:
                     self.out.append(f"<rect x='{self.x(t) - 2:.1f}' y='{y(min(v, top)):.1f}' "

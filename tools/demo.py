@@ -16,6 +16,7 @@ import os
 import platform
 import shutil
 import signal
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -321,7 +322,7 @@ class Demo:
         answer = self.chimney("upload", "--all", "--by-target", "--wait")
         self.line(f"    {plural(answer.get('moved', 0), 'connection')} back in the kernel in "
                   f"{answer.get('duration_us', 0) / 1000:.1f} ms, in traffic")
-        self.mark(f"upload --all --by-target: {answer.get('moved', 0)} back in the kernel", start)
+        self.mark(f"chimney upload --all --by-target: {answer.get('moved', 0)} back in the kernel", start)
         self.expect_states(InHost=total)
         self.run_for(2)
         start = self.now()
@@ -416,9 +417,12 @@ class Demo:
         self.expect(self.carriers.failed == 0, f"{self.carriers.failed} moves failed")
         self.expect(self.carriers.breaches == 0,
                     f"the verifier saw {self.carriers.breaches} breaches of the contract")
+        waits = [duration for _, _, duration in self.carriers.moves] or [0]
         rows = [("connections", f"{opened} opened, {died} ends died"),
                 ("moves", f"{offloads + uploads}: {offloads} offloads, {uploads} uploads, "
                           f"{self.carriers.failed} failed"),
+                ("silence of a move", f"{statistics.median(waits) / 1000:.1f} ms median, "
+                                      f"{max(waits) / 1000:.1f} ms longest (chimneyd's clock)"),
                 ("queued in the pause", str(target["queued_in_pause"]))]
         for d in directions:
             rows += [(d["name"], f"{size(d['bytes'])}, SHA-256 equal for {d['same']} of {d['of']}"),
@@ -426,7 +430,7 @@ class Demo:
         rows += [("bytes that differ", str(mismatches)),
                  ("resets on the wire", f"{self.resets} (tcpdump), {self.resets_sent} (counters "
                                         "of both kernels)"),
-                 ("longest silence", f"{silence / 1000:.1f} ms, at the {end}, at {at:.1f} s "
+                 ("longest silence at a program", f"{silence / 1000:.1f} ms, at the {end}, at {at:.1f} s "
                                      f"({self.longest_silence(first_offload) / 1000:.1f} ms before "
                                      "the first offload)")]
         width = max(len(name) for name, _ in rows)
@@ -437,6 +441,7 @@ class Demo:
                 "bytes": sum(d["bytes"] for d in directions), "mismatches": mismatches,
                 "resets": self.resets, "longest_silence_us": silence,
                 "longest_silence_before_offload_us": self.longest_silence(first_offload),
+                "longest_move_us": max(waits), "median_move_us": statistics.median(waits),
                 "queued_in_pause": target["queued_in_pause"], "connections": opened, "died": died,
                 "sha256_match": all(d["same"] == d["of"] for d in directions),
                 "directions": directions, "rate": self.rate, "seconds": round(self.stopped, 1),
@@ -449,13 +454,13 @@ class Demo:
                         f"programs received. Linux {platform.release().split('-')[0]}, two network "
                         "namespaces, veth, AF_XDP in copy mode.", self.stopped)
         speed = chart.Panel("Throughput", "MB/s", 190)
-        for side, colour, label in (("server", chart.BLUE, "client to server"),
-                                    ("client", chart.ORANGE, "server to client")):
+        for side, kind, colour, label in (("server", "wide line", chart.BLUE, "client to server"),
+                                          ("client", "line", chart.ORANGE, "server to client")):
             ticks = self.ticks[side]
             points = [((b["us"] / 1e6 - self.began),
                        (b["received"] - a["received"]) / (b["us"] - a["us"]))
                       for a, b in zip(ticks, ticks[1:])]
-            speed.add("line", colour, label, [p for p in points if 0 <= p[0] <= self.stopped])
+            speed.add(kind, colour, label, [p for p in points if 0 <= p[0] <= self.stopped])
         steps = [(max(0, t - self.began), *n) for t, *n in self.carriers.history
                  if t - self.began <= self.stopped]
         where = chart.Panel("Who carries the connections", "connections", 120,
@@ -517,7 +522,7 @@ def main():
         sys.exit("demo: run as root: it makes network namespaces and attaches BPF programs")
     out = args.out or f"{args.build}/demo"
     os.makedirs(out, exist_ok=True)
-    for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGALRM):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGALRM):
         signal.signal(number, interrupted)
     signal.alarm(LIMIT_S)
     demo = Demo(args.build, out, args.rate)

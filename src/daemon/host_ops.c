@@ -195,16 +195,23 @@ static void on_neighbor_query(struct chimney_host *host, struct chimney_block *b
     tree_neighbor_cached(block)->host_reachability_delta = 0;
 }
 
-/* The non-offload path: held for a connection on its way, else into the kernel. */
+/*
+ * The non-offload path: held for a connection on its way, else into the kernel.
+ *
+ * What nobody holds was in the port's ring when its connection went home, and is older than what
+ * the kernel has got since.  An acknowledgement without data is worth nothing then: the probe of
+ * the thaw has asked for a new one.  And if the program has closed the connection meanwhile the
+ * kernel would answer it with a reset.
+ */
 static void on_receive(struct chimney_host *host, int ifindex, const uint8_t *frame, uint32_t length)
 {
     struct port_ctx *p = (struct port_ctx *)host;
     struct daemon *d = p->daemon;
     struct wire_packet packet;
 
-    if (atomic_load_explicit(&d->holds.open, memory_order_acquire) != 0 &&
-        wire_parse(frame, length, true, &packet) == WIRE_OK &&
-        hold_put(&d->holds, &packet.key, frame, length))
+    if (wire_parse(frame, length, true, &packet) == WIRE_OK &&
+        (hold_put(&d->holds, &packet.key, frame, length) ||
+         (packet.seg.len == 0 && (packet.seg.flags & (TCP_SYN | TCP_FIN | TCP_RST)) == 0)))
         return;
     steer_reinject(d->steer, ifindex, frame, length);
 }

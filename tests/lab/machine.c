@@ -52,6 +52,9 @@ void machine_open(struct machine *m, unsigned queues, bool gro)
     lab_veth(m->a, "va", m->b, "vb", queues, 9);
     lab_sysctl(m->a, "net.ipv4.tcp_congestion_control", "reno");
     lab_sysctl(m->b, "net.ipv4.tcp_congestion_control", "reno");
+    /* Linux's default: a queue longer than STREAM_RING_MAX is not offloaded until it is shorter. */
+    lab_sysctl(m->a, "net.ipv4.tcp_rmem", "4096 131072 6291456");
+    lab_sysctl(m->b, "net.ipv4.tcp_rmem", "4096 131072 6291456");
     if (gro)
         lab_must(-1,
                  "ip netns exec %s sh -c 'ethtool -K va gro on && "
@@ -60,6 +63,14 @@ void machine_open(struct machine *m, unsigned queues, bool gro)
                  lab_ns_name(m->a));
     m->witness = lab_witness(m->b, "vb");
     machine_forget_resets(m);
+    if (getenv("LAB_PCAP")) {
+        const char *file = getenv("LAB_PCAP");
+
+        m->tcpdump = machine_spawn(m, m->b, "tcpdump",
+                                   (const char *[]){"/usr/bin/tcpdump", "-i", "vb", "-s", "100",
+                                                    "-B", "65536", "-U", "-w", file, NULL});
+        lab_sleep_ms(500);
+    }
 }
 
 const char *machine_program(const char *path)
@@ -126,13 +137,14 @@ char *machine_output(struct machine *m, const char *tag)
     return text;
 }
 
-static void print_output(struct machine *m, const char *tag)
+void machine_print_logs(struct machine *m)
 {
-    char *text = machine_output(m, tag);
+    char command[160];
 
-    if (*text)
-        fprintf(stderr, "--- %s\n%s---\n", tag, text);
-    free(text);
+    fflush(stdout);
+    snprintf(command, sizeof(command), "tail -v -n 40 %s/*.log >&2", m->dir);
+    if (system(command))
+        fprintf(stderr, "machine: %s failed\n", command);
 }
 
 int machine_wait(pid_t pid, double seconds)
@@ -184,7 +196,7 @@ void machine_daemon_start(struct machine *m, const char *const *arguments)
         int status = machine_wait(m->daemon, 0.02);
 
         if (status >= 0 || lab_now_ns() > end) {
-            print_output(m, "chimneyd");
+            machine_print_logs(m);
             LAB_FAIL("chimneyd does not serve (status %d)", status);
         }
         fd = control_connect(m);
@@ -201,7 +213,7 @@ int machine_daemon_end(struct machine *m, int number)
     status = machine_wait(m->daemon, END_S);
     if (status < 0) {
         kill(m->daemon, SIGKILL);
-        print_output(m, "chimneyd");
+        machine_print_logs(m);
         LAB_FAIL("chimneyd does not end");
     }
     m->daemon = 0;
@@ -223,13 +235,17 @@ void machine_close(struct machine *m)
         int status = machine_daemon_end(m, SIGTERM);
 
         if (status) {
-            print_output(m, "chimneyd");
+            machine_print_logs(m);
             LAB_FAIL("chimneyd ended with status %d", status);
         }
     }
     if (machine_daemon_said(m, "broken by")) {
-        print_output(m, "chimneyd");
+        machine_print_logs(m);
         LAB_FAIL("the verifier saw a breach of the contract");
+    }
+    if (m->tcpdump) {
+        kill(m->tcpdump, SIGTERM);
+        machine_wait(m->tcpdump, 5);
     }
     lab_witness_end(m->witness);
     lab_clear();
@@ -282,7 +298,7 @@ void machine_check_no_resets(struct machine *m)
     uint64_t b = machine_out_resets(m->b) - m->resets_b;
 
     if (wire || a || b) {
-        print_output(m, "chimneyd");
+        machine_print_logs(m);
         LAB_FAIL("%u resets on the wire, TcpOutRsts %llu in A, %llu in B", wire,
                  (unsigned long long)a, (unsigned long long)b);
     }
@@ -478,7 +494,7 @@ void traffic_start(struct machine *m, int ns, struct traffic *t, const char *tag
         int status = machine_wait(t->pid, 0.01);
 
         if (status >= 0) {
-            print_output(m, tag);
+            machine_print_logs(m);
             LAB_FAIL("traffic %s ended with status %d", tag, status);
         }
     }
@@ -490,8 +506,7 @@ static void traffic_lives(struct traffic *t)
     int status = machine_wait(t->pid, 0);
 
     if (status >= 0) {
-        print_output(t->machine, t->tag);
-        print_output(t->machine, "chimneyd");
+        machine_print_logs(t->machine);
         LAB_FAIL("traffic %s ended with status %d", t->tag, status);
     }
 }
@@ -532,8 +547,7 @@ void traffic_await_progress(struct traffic *t, uint64_t bytes, double seconds)
         }
         traffic_lives(t);
         if (lab_now_ns() > end) {
-            print_output(t->machine, "chimneyd");
-            print_output(t->machine, t->tag);
+            machine_print_logs(t->machine);
             LAB_FAIL("traffic %s: connection %u (id %u) stands still: sent %llu + %llu, received "
                      "%llu + %llu",
                      t->tag, row->number, row->id, (unsigned long long)before[i].sent,
@@ -570,8 +584,7 @@ static void traffic_summary(struct traffic *t)
     json_error_t error;
 
     if (status) {
-        print_output(t->machine, "chimneyd");
-        print_output(t->machine, t->tag);
+        machine_print_logs(t->machine);
         LAB_FAIL("traffic %s ended with status %d", t->tag, status);
     }
     snprintf(path, sizeof(path), "%s/%s.json", t->machine->dir, t->tag);

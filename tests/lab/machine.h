@@ -28,6 +28,7 @@ struct machine {
     unsigned number; /* of this machine in the test */
     char dir[64];    /* run directory of the daemon, logs, summaries */
     pid_t daemon;    /* 0: none */
+    pid_t tcpdump;   /* with LAB_PCAP=FILE in the environment: headers of everything seen in B */
     struct lab_witness *witness;
     unsigned resets_wire;        /* seen by the witness when they were forgotten */
     uint64_t resets_a, resets_b; /* TcpOutRsts then */
@@ -47,6 +48,8 @@ const char *machine_program(const char *path);
 pid_t machine_spawn(struct machine *m, int ns, const char *tag, const char *const *argv);
 /** What the program of @tag has written so far, both outputs; to be freed. */
 char *machine_output(struct machine *m, const char *tag);
+/** Prints the tail of what every program has written: for a test that is about to fail. */
+void machine_print_logs(struct machine *m);
 /** Waits at most @seconds; exit status, 128 + signal, or -1: still running. */
 int machine_wait(pid_t pid, double seconds);
 

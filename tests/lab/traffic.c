@@ -243,8 +243,10 @@ static ssize_t receive(struct flow *f, size_t len, int flags)
         return n;
     len = (size_t)n;
     n = sock_recv(&f->sock, h->data, len, flags | MSG_WAITALL);
+    if (n < 0 && errno == EAGAIN && flags & MSG_DONTWAIT)
+        return n; /* it has begun to move in between */
     if (n != (ssize_t)len || memcmp(h->data, h->copy, len) != 0) {
-        fprintf(stderr, "traffic: peeked at %zu bytes, received %zd%s\n", len, n,
+        fprintf(stderr, "traffic: peeked at %zu bytes, received %zd %s\n", len, n,
                 n < 0 ? strerror(errno) : "");
         errno = EPROTO;
         return -1;

@@ -197,9 +197,9 @@ static int snapshot(struct handoff *h, struct handoff_conn *c, struct tcp_snapsh
 static bool check(struct handoff *h, struct handoff_conn *c)
 {
     struct tcp_snapshot *s = &c->snapshot;
-    const char *why = repair_why_not(c->fd);
     uint64_t start = now_ns();
-    int err;
+    int why_error, err;
+    const char *why = repair_refusal(c->fd, &why_error);
 
     assert(c->rings.size && (c->rings.size & (c->rings.size - 1)) == 0);
     assert(c->progress == IDLE);
@@ -207,10 +207,10 @@ static bool check(struct handoff *h, struct handoff_conn *c)
     c->error = 0;
     c->reason = NULL;
     err = snapshot(h, c, s);
-    if (err == -ENOTCONN)
-        refuse(c, err, why ? why : "not established in this network namespace");
-    else if (why)
-        refuse(c, -EOPNOTSUPP, why);
+    if (why)
+        refuse(c, why_error, why);
+    else if (err == -ENOTCONN)
+        refuse(c, err, "not established in this network namespace");
     else if (!ok(c, err, "its state cannot be read"))
         ;
     else if (s->repair)

@@ -43,10 +43,13 @@ struct repair_state {
 };
 
 /**
- * Why a socket cannot be offloaded: a static line, or NULL if it can.  Not a TCP socket, not
- * established, TLS or other ULP, MPTCP, urgent data pending, MD5/AO, IP options, unbound device ...
+ * Why a socket cannot be offloaded: a static line, or NULL if it can, as far as its options tell.
+ * Not a TCP socket, not established, TLS or another protocol on top, MPTCP, urgent data pending, IP
+ * options, a socket filter, bound to a device ...
  */
 const char *repair_why_not(int fd);
+/** The same; @error: -ENOTCONN if it is not established (any more), else -EOPNOTSUPP. */
+const char *repair_refusal(int fd, int *error);
 
 /**
  * Addresses and options, of a socket that is not frozen yet: what does not change while the program

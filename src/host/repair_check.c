@@ -56,7 +56,7 @@ static const char *why_not_addresses(int fd, int domain)
     return NULL;
 }
 
-const char *repair_why_not(int fd)
+static const char *why_not(int fd, int *error)
 {
     int domain, type, protocol, value, err;
     struct pollfd urgent = {.fd = fd, .events = POLLPRI};
@@ -80,10 +80,10 @@ const char *repair_why_not(int fd)
     len = sizeof(info);
     if (getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &len) < 0)
         return "its state cannot be read";
-    if (info.tcpi_state == STATE_LISTEN)
-        return "a listening socket";
-    if (info.tcpi_state != STATE_ESTABLISHED)
-        return "not established";
+    if (info.tcpi_state != STATE_ESTABLISHED) {
+        *error = -ENOTCONN;
+        return info.tcpi_state == STATE_LISTEN ? "a listening socket" : "not established";
+    }
     if (!sockopt_get(fd, IPPROTO_TCP, TCP_IS_MPTCP, &value, "check.mptcp") && value)
         return "multipath TCP";
     len = sizeof(ulp);
@@ -97,6 +97,19 @@ const char *repair_why_not(int fd)
     if (has_option(fd, SOL_SOCKET, SO_GET_FILTER))
         return "a socket filter";
     return why_not_addresses(fd, domain);
+}
+
+const char *repair_refusal(int fd, int *error)
+{
+    *error = -EOPNOTSUPP;
+    return why_not(fd, error);
+}
+
+const char *repair_why_not(int fd)
+{
+    int ignored;
+
+    return repair_refusal(fd, &ignored);
 }
 
 int repair_queues(int fd, uint32_t *sendq, uint32_t *recvq)

@@ -36,7 +36,7 @@
 
 /* Limits.  A full table is an error for the one who asks, never the end of the daemon. */
 #define DAEMON_MAX_PORTS STEER_MAX_IFACES
-#define DAEMON_MAX_SESSIONS 256
+#define DAEMON_MAX_SESSIONS 128 /* an arena is half a TiB of address space each */
 #define DAEMON_MAX_CONTROL_CLIENTS 64
 #define DAEMON_HASH 65536u
 #define DAEMON_DEFAULT_MAX_CONNECTIONS TARGET_MAX_CONNECTIONS

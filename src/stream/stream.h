@@ -33,7 +33,7 @@
 /** Connections of one program that can be attached at a time. */
 #define STREAM_SLOTS 16384u
 /** Room for each ring in a slot.  The ring in use may be smaller: see stream_ring.size. */
-#define STREAM_RING_MAX (4u << 20)
+#define STREAM_RING_MAX (16u << 20)
 /** Smallest ring: what a program may have outstanding when the kernel's queues were short. */
 #define STREAM_RING_MIN (256u << 10)
 /** Wait sets (epoll-like) a program can have at a time. */

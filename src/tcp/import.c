@@ -341,7 +341,6 @@ void tcp_export(struct tcp_conn *c, tcp_time now, struct tcp_export *out)
 {
     tcp_query(c, now, out);
     tcp_stop(c);
-    tcp_timer_settle(c, now);
 }
 
 static void update_window(struct tcp_conn *c, uint32_t initial_rcv_wnd)

@@ -38,7 +38,10 @@
 #define MAX_RT_BY_COUNT 0u
 #define MAX_RT_UNLIMITED UINT32_MAX
 
-/** The engine is done with this connection: no output, no timers, input ignored. */
+/**
+ * The engine is done with this connection: no output, no timers, input ignored.  The deadlines stay
+ * where they are, for whoever asks for the state.
+ */
 void tcp_stop(struct tcp_conn *c)
 {
     c->flags |= F_STOPPED;
@@ -89,12 +92,8 @@ void tcp_timer_settle(struct tcp_conn *c, tcp_time now)
 {
     bool idle_with_data = !tcp_flight(c) && tcp_pending(c);
 
-    if (c->flags & F_STOPPED) {
-        rexmt_set(c, c->rexmt_kind, TCP_TIME_NEVER);
-        for (unsigned i = 0; i < TIMER_COUNT; i++)
-            c->timer[i] = TCP_TIME_NEVER;
+    if (c->flags & F_STOPPED)
         return;
-    }
     if (tcp_flight(c)) {
         if (c->rexmt_kind != REXMT_RTO)
             tcp_timer_arm_rto(c, now);
@@ -257,6 +256,8 @@ tcp_time tcp_next_timeout(const struct tcp_conn *c)
 {
     tcp_time at = c->timer[0];
 
+    if (c->flags & F_STOPPED)
+        return TCP_TIME_NEVER;
     for (unsigned i = 1; i < TIMER_COUNT; i++)
         at = tcp_min_time(at, c->timer[i]);
     return at;
@@ -266,6 +267,8 @@ uint32_t tcp_timeout(struct tcp_conn *c, tcp_time now)
 {
     uint32_t events = 0;
 
+    if (c->flags & F_STOPPED)
+        return 0;
     if (c->timer[TIMER_DELACK] <= now) {
         c->timer[TIMER_DELACK] = TCP_TIME_NEVER;
         c->flags |= F_ACK_NOW;

@@ -107,9 +107,9 @@ int repair_restore(int fd, const struct repair_restore *r);
 /** Step 7: appends received in-order payload to the frozen socket. */
 int repair_append(int fd, const void *data, uint32_t len);
 /**
- * Steps 10 to 12: thaw (window probe), options back, unsent data sent.  @*left: unsent bytes that
- * did not fit (0 in all but memory pressure); they begin at una_pos + sent_len + unsent_len -
- * *left.
+ * Steps 10 to 12: thaw (window probe), options back, unsent data sent.  @*left: unsent bytes still
+ * to be sent; r->unsent_len before the first call, afterwards what did not fit (0 in all but memory
+ * pressure).  They begin at una_pos + sent_len + unsent_len - *left.
  */
 int repair_thaw(int fd, const struct repair_restore *r, uint32_t *left);
 /** Undoes a freeze without a park (offload given up before step 10). */

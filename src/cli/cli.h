@@ -112,7 +112,7 @@ void table_print(struct table *table);
 const char *show_count(uint64_t n, char text[SHOW_TEXT]);
 /** "999 B", "12.3 kB", "4.5 MB": powers of 1000. */
 const char *show_bytes(uint64_t n, char text[SHOW_TEXT]);
-/** "85 us", "1.2 ms", "3.4 s". */
+/** "85 us", "1.2 ms", "3.4 s"; "-" for nothing. */
 const char *show_us(double us, char text[SHOW_TEXT]);
 /** "12 s", "2 min 10 s", "3 h 5 min", "4 d 2 h". */
 const char *show_seconds(double s, char text[SHOW_TEXT]);

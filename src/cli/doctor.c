@@ -42,7 +42,7 @@ static void print_checks(const struct doctor *doctor)
         if (*field_text(check, "change"))
             printf("        %-24s  -> %s\n", "", field_text(check, "change"));
     }
-    printf("\n%u ok, %u warnings, %u failures\n", doctor->count[VERDICT_OK],
+    printf("\nok: %u, to be considered: %u, failed: %u\n", doctor->count[VERDICT_OK],
            doctor->count[VERDICT_WARN], doctor->count[VERDICT_FAIL]);
 }
 

@@ -17,35 +17,43 @@ static void print_clock(const char *rfc3339)
     printf("%s.%06d", text, (int)((at - (double)seconds) * 1e6));
 }
 
+/** What a move took along, and why it was made. */
 static void print_move(const json_t *e)
 {
+    uint64_t in_flight = field_number(e, "in_flight"), queued = field_number(e, "queued_bytes");
     const char *reason = field_text(e, "reason"), *status = field_text(e, "status");
-    char span[SHOW_TEXT], in_flight[SHOW_TEXT], queued[SHOW_TEXT];
+    char text[SHOW_TEXT];
 
-    printf("  %-7s %-6s", field_text(e, "direction"),
-           field_bool(e, "failed") ? "failed" : show_us(field_real(e, "duration_us"), span));
-    printf("  in flight %s, queued %s", show_bytes(field_number(e, "in_flight"), in_flight),
-           show_bytes(field_number(e, "queued_bytes"), queued));
     printf("  %s", field_text(e, "why"));
     if (strcmp(reason, "None") != 0)
         printf(" (%s)", reason);
     if (strcmp(status, "NDIS_STATUS_SUCCESS") != 0)
         printf(" %s", status);
+    if (in_flight)
+        printf(", %s in flight", show_bytes(in_flight, text));
+    if (queued)
+        printf(", %s queued", show_bytes(queued, text));
 }
 
+/** Time, what, how long, where, which connection, whose, and why. */
 static void print_event(const json_t *e)
 {
-    const char *kind = field_text(e, "kind");
+    bool move = strcmp(field_text(e, "kind"), "move") == 0;
+    char span[SHOW_TEXT] = "";
 
+    if (move && field_bool(e, "failed"))
+        snprintf(span, sizeof(span), "failed");
+    else if (move)
+        show_us(field_real(e, "duration_us"), span);
     print_clock(field_text(e, "time"));
-    printf("  %-10s", kind);
+    printf("  %-10s  %8s", field_text(e, move ? "direction" : "kind"), span);
     if (*field_text(e, "port"))
         printf("  %s", field_text(e, "port"));
     if (json_object_get(e, "id"))
         printf("  %llu  %s", (unsigned long long)field_number(e, "id"), field_text(e, "tuple"));
     if (*field_text(e, "program"))
         printf("  %s[%llu]", field_text(e, "program"), (unsigned long long)field_number(e, "pid"));
-    if (strcmp(kind, "move") == 0)
+    if (move)
         print_move(e);
     else if (*field_text(e, "text"))
         printf("  %s", field_text(e, "text"));

@@ -197,7 +197,8 @@ int link_finish(const struct cli *cli, json_t *answer)
         putchar('\n');
     }
     if (!ok)
-        cli_fail("%s", field_text(answer, "error"));
+        cli_fail("%s", *field_text(answer, "error") ? field_text(answer, "error")
+                                                    : "refused, without a reason");
     json_decref(answer);
     return ok ? CLI_OK : CLI_FAILED;
 }

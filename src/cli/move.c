@@ -55,24 +55,59 @@ static int move_options(struct cli *cli, int argc, char **argv, bool upload, str
     return 0;
 }
 
+/** One line per reason, with the connections it was given for. */
+static void print_refusals(const json_t *refusals, uint64_t refused)
+{
+    size_t n = json_array_size(refusals);
+
+    for (size_t i = 0; i < n; i++) {
+        const char *why = field_text(json_array_get(refusals, i), "why");
+        const char *before = "  id ";
+        bool told = false;
+
+        for (size_t k = 0; k < i; k++)
+            told |= strcmp(field_text(json_array_get(refusals, k), "why"), why) == 0;
+        if (told)
+            continue;
+        for (size_t k = i; k < n; k++) {
+            const json_t *r = json_array_get(refusals, k);
+
+            if (strcmp(field_text(r, "why"), why) != 0)
+                continue;
+            printf("%s%llu", before, (unsigned long long)field_number(r, "id"));
+            before = ",";
+        }
+        printf(": %s\n", why);
+    }
+    if (refused > n)
+        printf("  and %llu more\n", (unsigned long long)(refused - n));
+}
+
 static void print_answer(const json_t *a, bool upload)
 {
     uint64_t selected = field_number(a, "selected"), already = field_number(a, "already");
     uint64_t refused = field_number(a, "refused"), waiting = field_number(a, "waiting");
     uint64_t queued = field_number(a, "queued");
-    const char *done = upload ? "uploaded" : "offloaded";
+    const char *place = upload ? "InHost" : "Offloaded";
     char span[SHOW_TEXT];
-    const json_t *r;
-    size_t i;
 
+    if (selected == 0) {
+        printf("no connections\n");
+        return;
+    }
+    if (already == selected) {
+        printf("%llu already %s\n", (unsigned long long)already, place);
+        return;
+    }
     if (json_object_get(a, "moved"))
         printf("%llu of %llu %s in %s", (unsigned long long)field_number(a, "moved"),
-               (unsigned long long)selected, done, show_us(field_real(a, "duration_us"), span));
+               (unsigned long long)selected, upload ? "uploaded" : "offloaded",
+               show_us(field_real(a, "duration_us"), span));
     else
         printf("%llu of %llu on their way", (unsigned long long)field_number(a, "started"),
                (unsigned long long)selected);
     if (already)
-        printf(", %llu already %s", (unsigned long long)already, upload ? "InHost" : "Offloaded");
+        printf(", %llu already %s", (unsigned long long)already, place);
     if (queued)
         printf(", %llu queued in a pause", (unsigned long long)queued);
     if (waiting)
@@ -80,11 +115,7 @@ static void print_answer(const json_t *a, bool upload)
     if (refused)
         printf(", %llu refused:", (unsigned long long)refused);
     putchar('\n');
-    json_array_foreach(json_object_get(a, "refusals"), i, r)
-        printf("  %llu  %s  %s\n", (unsigned long long)field_number(r, "id"),
-               field_text(r, "tuple"), field_text(r, "why"));
-    if (refused > i && i)
-        printf("  and %llu more\n", (unsigned long long)(refused - i));
+    print_refusals(json_object_get(a, "refusals"), refused);
 }
 
 static int command_move(struct cli *cli, int argc, char **argv, bool upload)

@@ -117,7 +117,9 @@ const char *show_bytes(uint64_t n, char text[SHOW_TEXT])
 
 const char *show_us(double us, char text[SHOW_TEXT])
 {
-    if (us < 9.95)
+    if (us <= 0)
+        snprintf(text, SHOW_TEXT, "-");
+    else if (us < 9.95)
         snprintf(text, SHOW_TEXT, "%.1f us", us);
     else if (us < 999.5)
         snprintf(text, SHOW_TEXT, "%.0f us", us);

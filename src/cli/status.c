@@ -35,8 +35,9 @@ static void print_head(const json_t *s)
     const json_t *verifier = json_object_get(s, "verifier");
     const json_t *selftest = json_object_get(s, "selftest");
     uint64_t programs = field_number(s, "programs"), breaches = field_number(verifier, "breaches");
-    uint64_t failed = field_number(selftest, "failed");
+    const json_t *failure;
     char text[SHOW_TEXT];
+    size_t i;
 
     printf("chimneyd %s, pid %llu, up %s, %llu program%s%s%s\n", field_text(s, "version"),
            (unsigned long long)field_number(s, "pid"),
@@ -59,12 +60,13 @@ static void print_head(const json_t *s)
     else
         printf("verifier     %s calls, no breach\n",
                show_count(field_number(verifier, "calls"), text));
-    if (failed)
-        printf("self-test    %llu of %llu checks failed: chimney doctor\n",
-               (unsigned long long)failed, (unsigned long long)field_number(selftest, "checks"));
-    else
-        printf("self-test    %llu checks passed\n",
-               (unsigned long long)field_number(selftest, "checks"));
+    printf(
+        "self-test    %llu of %llu checks passed\n",
+        (unsigned long long)(field_number(selftest, "checks") - field_number(selftest, "failed")),
+        (unsigned long long)field_number(selftest, "checks"));
+    json_array_foreach(json_object_get(selftest, "failures"), i, failure)
+        printf("             failed: %s: %s\n", field_text(failure, "name"),
+               field_text(failure, "detail"));
 }
 
 static void print_ports(const json_t *ports)
@@ -103,9 +105,9 @@ static uint64_t both(const json_t *target, const char *field)
 
 static void print_targets(const json_t *targets)
 {
-    static const char *const heads[] = {
-        "TARGET",  "STATE",   ">CONNECTIONS", ">CAPACITY",    ">PATHS", ">NEIGHBORS",
-        ">QUEUED", ">PAUSES", ">RETRIEVES",   ">SEGMENTS IN", ">OUT",   ">RETRANSMITTED"};
+    static const char *const heads[] = {"TARGET",       "STATE",   ">CONNECTIONS", ">PATHS",
+                                        ">NEIGHBORS",   ">QUEUED", ">PAUSES",      ">RETRIEVES",
+                                        ">SEGMENTS IN", ">OUT",    ">RESENT"};
     struct table *t = table_new(heads, COUNT(heads));
     char text[SHOW_TEXT];
     const json_t *p;
@@ -115,8 +117,8 @@ static void print_targets(const json_t *targets)
     {
         table_cell(t, "%s", field_text(p, "name"));
         table_cell(t, "%s", field_text(p, "state"));
-        table_cell(t, "%llu", (unsigned long long)field_number(p, "connections"));
-        table_cell(t, "%llu", (unsigned long long)field_number(p, "capacity"));
+        table_cell(t, "%llu of %llu", (unsigned long long)field_number(p, "connections"),
+                   (unsigned long long)field_number(p, "capacity"));
         table_cell(t, "%llu", (unsigned long long)field_number(p, "paths"));
         table_cell(t, "%llu", (unsigned long long)field_number(p, "neighbors"));
         table_cell(t, "%llu", (unsigned long long)field_number(p, "queued"));

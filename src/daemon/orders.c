@@ -232,6 +232,15 @@ static json_t *refusals_json(const struct order *o)
     return list;
 }
 
+/** True if all that were refused, as far as it was kept, were refused for the same reason. */
+static bool same_reason(const struct order *o)
+{
+    for (size_t i = 1; i < o->refusal_count; i++)
+        if (strcmp(o->refusals[i].why, o->refusals[0].why) != 0)
+            return false;
+    return true;
+}
+
 /** The line for people, empty if everything is as it was wanted. */
 static void move_error(const struct order *o, size_t late, size_t queued, char line[256])
 {
@@ -241,9 +250,14 @@ static void move_error(const struct order *o, size_t late, size_t queued, char l
     if (o->refused == 1 && o->count == 1)
         snprintf(line, 256, "connection %u was not %s: %s", o->refusals[0].id, verb,
                  o->refusals[0].why);
+    else if (o->refused && same_reason(o))
+        snprintf(line, 256, "%zu of %zu connections were not %s: %s", o->refused, o->count, verb,
+                 o->refusals[0].why);
     else if (o->refused)
-        snprintf(line, 256, "%zu of %zu connections were not %s; connection %u: %s", o->refused,
-                 o->count, verb, o->refusals[0].id, o->refusals[0].why);
+        snprintf(line, 256,
+                 "%zu of %zu connections were not %s, for several reasons; connection "
+                 "%u: %s",
+                 o->refused, o->count, verb, o->refusals[0].id, o->refusals[0].why);
     else if (queued && queued == late)
         snprintf(line, 256, "%zu of %zu connections are queued in a pause: chimney resume", queued,
                  o->count);
@@ -351,6 +365,13 @@ void orders_poke(struct daemon *d)
 
 /* --- offload and upload ----------------------------------------------------------------------- */
 
+static int compare_conns(const void *a, const void *b)
+{
+    uint32_t x = (*(struct conn *const *)a)->id, y = (*(struct conn *const *)b)->id;
+
+    return x < y ? -1 : x > y;
+}
+
 /** The connections meant by the request, oldest first; NULL: it was refused. */
 static struct conn **select_conns(struct daemon *d, struct client *c, const json_t *request,
                                   size_t *count)
@@ -383,6 +404,7 @@ static struct conn **select_conns(struct daemon *d, struct client *c, const json
             selector_match(selector, conn->id, &conn->key))
             conns[n++] = conn;
     selector_free(selector);
+    qsort(conns, n, sizeof(conns[0]), compare_conns);
     if (n == 0 && !all) {
         control_refuse(d, c, "no connection matches: chimney list shows them");
         free(conns);
@@ -466,7 +488,7 @@ void order_move(struct daemon *d, struct client *c, const json_t *request, bool 
     if (left && offload)
         move_offload(d, conns, left, "operator");
     else if (left)
-        move_upload(d, conns, left, UploadRequested, "operator");
+        move_upload(d, conns, left, CHIMNEY_REASON_NONE, "operator");
     free(conns);
 }
 

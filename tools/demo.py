@@ -23,7 +23,7 @@ import tempfile
 import time
 
 import chart
-from demo_lab import (CLIENT_ADDRESSES, SERVER_ADDRESSES, SERVER_PORT_NAME, Lab, Program, Witness)
+from netlab import (CLIENT_ADDRESSES, SERVER_ADDRESSES, SERVER_PORT_NAME, Lab, Program, Witness)
 
 CONNECTIONS, MORE = 32, 8
 TCP_PORT = 7000

@@ -1,16 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the demo stands on: two namespaces joined by a veth pair, and programs inside them."""
+"""What demo and benchmarks stand on: two namespaces joined by a veth pair, programs inside them."""
 import collections
 import ctypes
 import json
 import os
 import re
+import resource
 import signal
 import subprocess
 import threading
 import time
 
-PREFIX = "chimney-demo-"
+PREFIX = "chimney-lab-"
+DESCRIPTORS = 65536  # of each program
 PR_SET_PDEATHSIG = 1
 SERVER_ADDRESSES = ("10.77.0.1", "fd77::1")
 CLIENT_ADDRESSES = ("10.77.0.2", "fd77::2")
@@ -25,7 +27,7 @@ def run(*command):
 
 
 def sweep():
-    """Removes namespaces of demos that were killed before they could do it themselves."""
+    """Removes namespaces of those that were killed before they could do it themselves."""
     for line in run("ip", "netns", "list").splitlines():
         found = re.match(PREFIX + r"(\d+)-", line)
         if found and not os.path.exists(f"/proc/{found[1]}"):
@@ -75,6 +77,11 @@ class Lab:
 def own_session():
     """In the child: out of reach of the terminal's Ctrl-C, but not surviving us."""
     os.setsid()
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (DESCRIPTORS, max(hard, DESCRIPTORS)))
+    except (ValueError, OSError):  # not even root may, everywhere: as many as we are given
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
 

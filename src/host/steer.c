@@ -24,6 +24,7 @@
 #include "bpf/layout.h"
 #include "chimney.skel.h"
 #include "host/fault.h"
+#include "host/slice.h"
 #include "host/tc.h"
 
 /**
@@ -32,7 +33,7 @@
  */
 #define PLAIN_MAX_MTU 3498
 /** Largest frame a test run can let into the stack: a page less the kernel's own needs. */
-#define REINJECT_MAX_FRAME 3320
+#define REINJECT_MAX_FRAME 3320u
 /** A hash bucket may be locked by somebody else for a moment. */
 #define BUSY_TRIES 100
 
@@ -314,15 +315,29 @@ int steer_delete(struct steer *s, const struct flow_key *keys, size_t n)
     return first;
 }
 
-int steer_reinject(struct steer *s, int ifindex, const void *frame, uint32_t len)
+static int let_in(struct steer *s, int ifindex, const void *frame, uint32_t len)
 {
     struct xdp_md context = {.data_end = len, .ingress_ifindex = ifindex};
     LIBBPF_OPTS(bpf_test_run_opts, run, .data_in = frame, .data_size_in = len, .ctx_in = &context,
                 .ctx_size_in = sizeof(context), .repeat = 1, .flags = BPF_F_TEST_XDP_LIVE_FRAMES);
 
-    if (len > REINJECT_MAX_FRAME)
-        return -EMSGSIZE;
     return bpf_prog_test_run_opts(bpf_program__fd(s->bpf->progs.reinject), &run);
+}
+
+int steer_reinject(struct steer *s, int ifindex, const void *frame, uint32_t len)
+{
+    uint8_t slice[REINJECT_MAX_FRAME];
+    struct slicer slicer;
+    size_t size;
+    int error = 0;
+
+    if (len <= REINJECT_MAX_FRAME)
+        return let_in(s, ifindex, frame, len);
+    if (!slicer_init(&slicer, frame, len, sizeof(slice)))
+        return -EMSGSIZE;
+    while (!error && (size = slicer_next(&slicer, slice, sizeof(slice))))
+        error = let_in(s, ifindex, slice, size);
+    return error;
 }
 
 void steer_get_counters(struct steer *s, struct steer_counters *out)

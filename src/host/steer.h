@@ -54,8 +54,8 @@ int steer_delete(struct steer *steer, const struct flow_key *keys, size_t n);
 
 /**
  * Puts a received frame into the kernel's receive path as if it had arrived on @ifindex, of the
- * caller's network namespace.  The frame's checksums must be right.  -EMSGSIZE: longer than this
- * can carry (about 3300 bytes); -ENODEV.
+ * caller's network namespace.  The frame's checksums must be right.  A TCP frame longer than about
+ * 3300 bytes goes in in slices.  -ENODEV; -EMSGSIZE: another kind of frame longer than that.
  */
 int steer_reinject(struct steer *steer, int ifindex, const void *frame, uint32_t len);
 

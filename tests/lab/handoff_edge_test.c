@@ -397,7 +397,7 @@ int main(void)
     };
 
     lab_init("edge", 120);
-    hand_open(1, false);
+    hand_open(1, false, 1500);
     for (unsigned family = 4; family <= 6; family += 2)
         for (size_t i = 0; i < sizeof(tests) / sizeof(tests[0]); i++) {
             printf("%s, IPv%u\n", tests[i].name, family);

@@ -91,7 +91,7 @@ static void faults(unsigned family)
     unsigned steps, used = 0;
 
     printf("IPv%u: every step fails once, and every two steps\n", family);
-    hand_open(1, false);
+    hand_open(1, false, 1500);
     p = pair_open(family, PEER_BUFFER, NULL);
     plan_faults(0, 0);
     move(p);

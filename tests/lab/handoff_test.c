@@ -35,7 +35,7 @@ static struct {
     pid_t peer;
     int listener, dual;
     unsigned family;
-    uint64_t moves, again, refused, longest_ns;
+    uint64_t moves, again, longest_ns;
 } flow;
 
 static int connect_to(unsigned family, const char *host4, const char *host6, uint16_t port,
@@ -249,13 +249,8 @@ static void move(unsigned most)
         }
         hand.reinjected += handoff_reinject(&hand.handoff, &c->h, &held);
         hand_release(c);
-        if (c->h.result == HANDOFF_REFUSED && !flow.refused)
-            printf("  first refused: %s: %u bytes to send, %u received\n", c->h.reason,
-                   c->h.state.sendq_len, c->h.state.recvq_len);
         if (c->h.result == HANDOFF_AGAIN)
             flow.again++;
-        else if (c->h.error == -ENOBUFS || c->h.error == -ENOTCONN)
-            flow.refused++;
         else
             LAB_FAIL("refused: %s (%s)", c->h.reason, strerror(-c->h.error));
     }
@@ -319,12 +314,12 @@ static void finish(void)
 
 /* rows: C60 C61 C62 C212 C231 C468 */
 static void flood(const char *name, unsigned family, unsigned n, unsigned queues, bool gro,
-                  double seconds)
+                  unsigned mtu, double seconds)
 {
     uint64_t start, end, next, bytes = 0;
 
     printf("%s: %u connections, %.1f s\n", name, n, seconds);
-    hand_open(queues, gro);
+    hand_open(queues, gro, mtu);
     flow_connect(family, n);
     start = next = lab_now_ns();
     end = start + (uint64_t)(seconds * 1e9);
@@ -342,20 +337,19 @@ static void flood(const char *name, unsigned family, unsigned n, unsigned queues
     finish();
     for (unsigned i = 0; i < n; i++)
         bytes += hand.conns[i].sent + hand.conns[i].received;
-    printf("  %llu moves, %llu again, %llu refused; %.2f GB checked; %llu frames held, "
+    printf("  %llu moves, %llu again; %.2f GB checked; %llu frames held, "
            "%llu bytes appended, %llu reinjected, %llu late, %llu lost; longest batch %.1f ms\n",
-           (unsigned long long)flow.moves, (unsigned long long)flow.again,
-           (unsigned long long)flow.refused, bytes / 1e9, (unsigned long long)hand.held_frames,
-           (unsigned long long)hand.appended, (unsigned long long)hand.reinjected,
-           (unsigned long long)hand.late_frames, (unsigned long long)hand.lost_frames,
-           flow.longest_ns / 1e6);
+           (unsigned long long)flow.moves, (unsigned long long)flow.again, bytes / 1e9,
+           (unsigned long long)hand.held_frames, (unsigned long long)hand.appended,
+           (unsigned long long)hand.reinjected, (unsigned long long)hand.late_frames,
+           (unsigned long long)hand.lost_frames, flow.longest_ns / 1e6);
     print_costs();
     printf("  peer: %llu PAWS drops, %llu reneged, %llu retransmitted\n",
            (unsigned long long)lab_counter(hand.b, "TcpExt:PAWSEstab"),
            (unsigned long long)lab_counter(hand.b, "TcpExt:TCPSACKReneging"),
            (unsigned long long)lab_counter(hand.b, "Tcp:RetransSegs"));
     LAB_CHECK(lab_counter(hand.b, "TcpExt:TCPSACKReneging") == 0);
-    LAB_CHECK(flow.moves > 0 && flow.refused * 10 <= flow.moves);
+    LAB_CHECK(flow.moves > 0);
     flow_disconnect();
     hand_close();
     memset(&flow, 0, sizeof(flow));
@@ -367,10 +361,11 @@ int main(void)
     double s = factor ? atof(factor) : 4;
 
     lab_init("hand", 280);
-    flood("IPv4", 4, 16, 1, false, s);
-    flood("IPv6", 6, 16, 1, false, s);
-    flood("IPv4, two receive queues", 4, 16, 2, false, s);
-    flood("IPv4, GRO holding packets", 4, 16, 1, true, s);
+    flood("IPv4", 4, 16, 1, false, 1500, s);
+    flood("IPv6", 6, 16, 1, false, 1500, s);
+    flood("IPv4, two receive queues", 4, 16, 2, false, 1500, s);
+    flood("IPv4, GRO holding packets", 4, 16, 1, true, 1500, s);
+    flood("IPv6, MTU 9000", 6, 16, 1, false, 9000, s);
     puts("passed");
     return 0;
 }

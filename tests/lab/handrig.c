@@ -197,7 +197,7 @@ void hand_receive(struct hand_conn *c, unsigned id)
  * The rig
  */
 
-void hand_open(unsigned queues, bool gro)
+void hand_open(unsigned queues, bool gro, unsigned mtu)
 {
     char err[256];
     bool native;
@@ -205,6 +205,10 @@ void hand_open(unsigned queues, bool gro)
     hand.a = lab_ns("a");
     hand.b = lab_ns("b");
     lab_veth(hand.a, "va", hand.b, "vb", queues, 99);
+    /* No queue may grow longer than the rings are. */
+    lab_sysctl(hand.a, "net.ipv4.tcp_rmem", "4096 131072 6291456");
+    lab_must(hand.a, "ip link set va mtu %u", mtu);
+    lab_must(hand.b, "ip link set vb mtu %u", mtu);
     lab_sysctl(hand.a, "net.ipv4.tcp_congestion_control", "reno");
     lab_sysctl(hand.b, "net.ipv4.tcp_congestion_control", "reno");
     if (gro)

@@ -59,7 +59,7 @@ extern struct handrig {
 } hand;
 
 /** Namespaces, link with @queues queues, programs attached, port open; enters A. */
-void hand_open(unsigned queues, bool gro);
+void hand_open(unsigned queues, bool gro, unsigned mtu);
 /** Checks that there was no reset but hand.resets and no frame without a queue; prints counters. */
 void hand_close(void);
 

@@ -256,7 +256,8 @@ static void guarding(void)
     struct flow_key key = flow(4, 7300);
     struct steer *s = make_steer(0);
     struct steer_counters counters;
-    uint8_t frame[4096];
+    uint8_t frame[9216];
+    uint64_t reinjected;
     size_t len = build(frame, sizeof(frame), &key, false, 10);
 
     attach(s, false);
@@ -283,8 +284,15 @@ static void guarding(void)
     LAB_CHECK(counters.rst_suppressed == 1 && lab_witness_resets(witness) == 2);
 
     LAB_CHECK(steer_reinject(s, 99999, frame, len) < 0);
-    len = build(frame, sizeof(frame), &key, false, 3000);
+    /* Longer than one page takes: three slices. */
+    steer_get_counters(s, &counters);
+    reinjected = counters.reinjected;
+    len = build(frame, sizeof(frame), &key, false, 9000);
     LAB_ZERO(steer_reinject(s, ifindex, frame, len));
+    steer_get_counters(s, &counters);
+    LAB_CHECK(counters.reinjected == reinjected + 3);
+    frame[20] ^= 1; /* not even a sound packet */
+    LAB_CHECK(steer_reinject(s, ifindex, frame, len) == -EMSGSIZE);
     steer_destroy(s);
     lab_witness_end(witness);
 }

@@ -72,7 +72,8 @@ struct conn *conn_create(struct daemon *d, struct session *s, uint32_t slot, int
     return c;
 }
 
-void conn_free(struct daemon *d, struct conn *c)
+/* Out of table and list: its tuple may be attached anew. */
+static void conn_unlink(struct daemon *d, struct conn *c)
 {
     struct conn **link = bucket_of(d, &c->key);
 
@@ -86,6 +87,28 @@ void conn_free(struct daemon *d, struct conn *c)
     if (c->next)
         c->next->prev = c->prev;
     d->conn_count--;
+}
+
+void conn_bury(struct daemon *d, struct conn *c)
+{
+    conn_unlink(d, c);
+    c->session = NULL;
+    c->zombie = true;
+    c->next = d->zombies;
+    d->zombies = c;
+}
+
+void conn_free(struct daemon *d, struct conn *c)
+{
+    if (c->zombie) {
+        struct conn **link = &d->zombies;
+
+        while (*link != c)
+            link = &(*link)->next;
+        *link = c->next;
+    } else {
+        conn_unlink(d, c);
+    }
     hold_drop(&d->holds, &c->hold);
     if (c->path)
         paths_put(c->path);

@@ -302,6 +302,8 @@ void paths_verb_done(struct daemon *d, struct port_ctx *p, enum tree_verb verb,
 struct conn *conn_create(struct daemon *d, struct session *s, uint32_t slot, int fd, uint32_t flags,
                          int *error, const char **line);
 void conn_free(struct daemon *d, struct conn *c);
+/** Its program has let go of it while its initiate is queued: only the block is still needed. */
+void conn_bury(struct daemon *d, struct conn *c);
 struct conn *conn_by_id(struct daemon *d, uint32_t id);
 
 /* move.c */

@@ -500,10 +500,7 @@ static void finish(struct daemon *d)
     worker_stop(d);
     if (d->control)
         control_close(d);
-    while (d->conns) {
-        d->conns->session = NULL;
-        conn_free(d, d->conns);
-    }
+    /* Targets first: they complete what is still queued, and its blocks are the connections'. */
     for (unsigned i = 0; i < d->port_count; i++) {
         struct port_ctx *p = &d->ports[i];
 
@@ -512,6 +509,12 @@ static void finish(struct daemon *d)
         if (p->top && p->top != p->target)
             verifier_destroy(p->top);
     }
+    while (d->conns) {
+        d->conns->session = NULL;
+        conn_free(d, d->conns);
+    }
+    while (d->zombies)
+        conn_free(d, d->zombies);
     session_goodbye(d);
     for (unsigned i = 0; i < d->port_count; i++)
         if (d->ports[i].port)

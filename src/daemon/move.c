@@ -34,6 +34,10 @@
 #include <time.h>
 #include <unistd.h>
 
+#ifndef SOCK_SNDBUF_LOCK
+#define SOCK_SNDBUF_LOCK 1
+#endif
+
 /** Spacing of repeated restores and flushes. */
 #define MOVE_BUSY_RETRY_NS (5 * 1000000ull)
 /** Time per round of the loop for giving memory back. */
@@ -390,7 +394,8 @@ static void fill_slot(struct conn *c)
     struct stream_slot *slot = slot_of(c);
     const struct repair_state *s = &c->handoff.state;
     uint32_t size = c->handoff.rings.size;
-    uint32_t limit = s->sndbuf > 0 ? (uint32_t)s->sndbuf : STREAM_RING_MIN;
+    /* A buffer size the program chose is kept; else the kernel would let it grow, and so do we. */
+    uint32_t limit = s->buf_lock & SOCK_SNDBUF_LOCK ? (uint32_t)s->sndbuf : size;
 
     c->w_send_end = s->sendq_len;
     c->w_send_tail = 0;
@@ -842,10 +847,31 @@ static void terminate_done(struct daemon *d, struct conn *c)
 
 /* ---- release -------------------------------------------------------------------------------- */
 
+/*
+ * Our duplicate goes before the program is told: its own close(2) is to be the last one, with all
+ * that SO_LINGER may mean.  If the program is gone ours is the last, and must not wait: neither does
+ * the kernel's for a process that exits.
+ */
+static void close_duplicate(struct conn *c)
+{
+    struct linger linger;
+    socklen_t len = sizeof(linger);
+
+    if (c->session && c->session->dead &&
+        getsockopt(c->fd, SOL_SOCKET, SO_LINGER, &linger, &len) == 0 && linger.l_onoff &&
+        linger.l_linger > 0) {
+        linger.l_onoff = 0;
+        setsockopt(c->fd, SOL_SOCKET, SO_LINGER, &linger, sizeof(linger));
+    }
+    close(c->fd);
+    c->fd = -1;
+}
+
 static void drop(struct daemon *d, struct conn *c)
 {
     struct session *s = c->session;
 
+    close_duplicate(c);
     if (s) {
         if (c->notify_detach)
             session_answer(s, PROTOCOL_DETACH, c->detach_serial, c, 0, 0, NULL);
@@ -855,10 +881,7 @@ static void drop(struct daemon *d, struct conn *c)
     }
     if (c->lent) {
         /* Its block is still in a queued tree: it goes when the tree completes. */
-        close(c->fd);
-        c->fd = -1;
-        c->session = NULL;
-        c->zombie = true;
+        conn_bury(d, c);
         return;
     }
     if (c->in_wants) {

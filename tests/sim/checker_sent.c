@@ -77,10 +77,10 @@ static bool check_timestamp(struct checker *checker, unsigned c, int end,
         return true;
     CHECK(checker, RULE_TSECR, !check_older(side->ts_arrived, f->tsecr), c, end,
           "echo %u, but the latest that arrived is %u", f->tsecr, side->ts_arrived);
-    CHECK(checker, RULE_TSECR, !side->echoed || !check_older(f->tsecr, side->tsecr), c, end,
+    /* TS.Recent 0 is how a host says that it does not know it: anything may follow. */
+    CHECK(checker, RULE_TSECR, !side->tsecr || !check_older(f->tsecr, side->tsecr), c, end,
           "echo %u after %u", f->tsecr, side->tsecr);
     side->tsecr = f->tsecr;
-    side->echoed = true;
     return true;
 }
 

@@ -43,7 +43,6 @@ struct check_side {
     /* What it told the other end. */
     int64_t ack, edge; /* highest acknowledgement, right edge of the window it advertised */
     uint32_t tsval, tsecr;
-    bool echoed; /* tsecr is valid */
 
     /* What arrived here. */
     struct ranges got, twice; /* positions of the other stream; those that came more than once */

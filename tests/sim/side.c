@@ -393,7 +393,9 @@ static void host_answer(struct side *side, const struct tcp_segment *segment)
         side_transmit(side, &out);
         return;
     }
-    if (side->phase != SIDE_TIME_WAIT || !(segment->len || segment->flags & TCP_FIN))
+    /* What is old is answered, as is the FIN when it comes again (RFC 9293 3.10.7.4). */
+    if (side->phase != SIDE_TIME_WAIT ||
+        !(segment->len || segment->flags & TCP_FIN || segment->seq != d->rcv_nxt))
         return;
     if (segment->has_timestamp && (int32_t)(segment->tsval - side->last.delegated.ts_recent) > 0)
         side->last.delegated.ts_recent = segment->tsval;

@@ -242,6 +242,12 @@ void conn_tell(struct target *t, struct target_conn *c)
         c->fin_told = true;
         t->host_ops->event(t->host, c->host_handle, TcpIndicateDisconnect, 0);
     }
-    if (!c->stopped)
-        tell_backlog(t, c);
+    if (c->stopped)
+        return;
+    tell_backlog(t, c);
+    if (!c->small_told && tcp_rings_small(c->engine)) {
+        c->small_told = true;
+        t->info.retrieves++;
+        t->host_ops->event(t->host, c->host_handle, TcpIndicateRetrieve, SmallIO);
+    }
 }

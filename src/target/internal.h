@@ -62,6 +62,7 @@ struct target_conn {
     bool refuse_io;     /* answer sends with UPLOAD_IN_PROGRESS */
     bool send_refused;  /* ... one is waiting for that answer */
     bool send_failed;   /* one was answered so: the send side stands still until the terminate */
+    bool small_told;    /* SmallIO was indicated: once per offload */
     bool disconnecting; /* a disconnect is open */
     bool disconnect_abortive;
     bool fin_acked;   /* our FIN and all data */

@@ -215,6 +215,13 @@ struct tcp_conn {
     uint64_t push_mark[TCP_PUSH_MARKS]; /* positions, rising */
     struct tcp_rtt_entry rtt_log[TCP_RTT_LOG];
 
+    /* demand.c */
+    uint32_t demand_rtt_ms; /* smallest echo of our stamps by data */
+    bool demand_receive;    /* the program consumed half a ring in a round trip */
+    tcp_time demand_rtt_at; /* when it was taken; 0: never */
+    tcp_time demand_from;   /* measuring since */
+    uint64_t demand_tail;   /* ... from this position */
+
     struct tcp_ooo ooo[TCP_MAX_OOO];
     struct tcp_span span[TCP_MAX_SCOREBOARD];
 } __attribute__((aligned(64)));
@@ -311,6 +318,10 @@ void tcp_reasm_duplicate(struct tcp_conn *c, uint32_t left, uint32_t right);
 uint32_t tcp_rcv_room(const struct tcp_conn *c);
 uint16_t tcp_window_field(struct tcp_conn *c);
 bool tcp_window_update_due(const struct tcp_conn *c);
+
+/* demand.c: do the rings limit the connection? */
+void tcp_demand_segment(struct tcp_conn *c, const struct tcp_segment *seg, tcp_time now);
+void tcp_demand_consumed(struct tcp_conn *c, tcp_time now);
 
 /* timer.c */
 void tcp_timer_settle(struct tcp_conn *c, tcp_time now);

@@ -236,6 +236,7 @@ uint32_t tcp_input(struct tcp_conn *c, const struct tcp_segment *seg, tcp_time n
         c->ts_recent_at = now;
     }
     tcp_timer_on_segment(c, now);
+    tcp_demand_segment(c, seg, now);
     if (c->flags & F_ECN) {
         if (seg->flags & TCP_CWR)
             c->flags &= ~F_ECE;

@@ -322,6 +322,7 @@ int tcp_recv_consumed(struct tcp_conn *c, uint64_t tail, tcp_time now)
     if (tail < c->rcv_tail || tail > c->rcv_pos)
         return -1;
     c->rcv_tail = tail;
+    tcp_demand_consumed(c, now);
     if (c->flags & F_STOPPED || !tcp_window_update_due(c))
         return 0;
     c->flags |= F_ACK_NOW;

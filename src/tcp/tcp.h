@@ -239,6 +239,12 @@ uint8_t tcp_state(const struct tcp_conn *conn); /* enum chimney_tcp_state values
 /** Bytes worth keeping outstanding: min(bandwidth-delay product, peer's window) (C76, C254). */
 uint32_t tcp_send_backlog(const struct tcp_conn *conn);
 
+/**
+ * True if larger rings would let the connection go faster: the program keeps up with the peer and
+ * the receive ring is what the window ends at, or the send ring is full and the path would take more.
+ */
+bool tcp_rings_small(const struct tcp_conn *conn);
+
 /** Counters of one connection, for `chimney list` and statistics (contract.md 4.5). */
 struct tcp_stats {
     uint64_t bytes_in, bytes_out;       /* payload, first transmissions and in-order */

@@ -26,8 +26,8 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-/** Rows of a list that are looked up and written together. */
-#define LISTING_CHUNK 64
+/** Rows of a list that are written before the rest of the daemon has its turn. */
+#define LISTING_CHUNK 16
 #define JSON_LINE (JSON_COMPACT | JSON_ENSURE_ASCII)
 
 /* --- output ----------------------------------------------------------------------------------- */
@@ -91,6 +91,12 @@ static bool client_busy(const struct client *c)
     return c->order || c->listing || c->closing || output_len(c) > CONTROL_OUTPUT_LOW;
 }
 
+/** True if a whole line waits to be done. */
+static bool client_has_request(const struct client *c)
+{
+    return memchr(c->in, '\n', c->in_len) != NULL;
+}
+
 static void client_rewatch(struct daemon *d, struct client *c)
 {
     uint32_t want = 0;
@@ -99,7 +105,8 @@ static void client_rewatch(struct daemon *d, struct client *c)
         return;
     if (!c->eof && (c->subscribed || !client_busy(c)))
         want |= EPOLLIN;
-    if (output_len(c))
+    /* Work that is left is gone on with as soon as the client can be written to. */
+    if (output_len(c) || c->listing || (!client_busy(c) && client_has_request(c)))
         want |= EPOLLOUT;
     if (want == c->watched)
         return;
@@ -173,70 +180,51 @@ void control_arm(struct daemon *d, uint64_t when)
 static void listing_free(struct listing *l)
 {
     if (l)
-        free(l->ids);
+        free(l->rows);
     free(l);
 }
 
-static int compare_ids(const void *a, const void *b)
+static int compare_rows(const void *a, const void *b)
 {
-    uint32_t x = *(const uint32_t *)a, y = *(const uint32_t *)b;
+    uint32_t x = ((const struct listing_row *)a)->id, y = ((const struct listing_row *)b)->id;
 
     return x < y ? -1 : x > y;
 }
 
-/**
- * Finds the next connections of the list, by number, in one walk: conns[i] is the one with number
- * ids[next + i], or NULL if it is gone.  Returns how many were looked for.
- */
-static size_t listing_find(const struct daemon *d, const struct listing *l,
-                           const struct conn *conns[LISTING_CHUNK])
+/** The connection of a row, or NULL if it is gone. */
+static const struct conn *listing_find(const struct daemon *d, const struct listing_row *row)
 {
-    const uint32_t *ids = l->ids + l->next;
-    size_t n = l->count - l->next < LISTING_CHUNK ? l->count - l->next : LISTING_CHUNK;
+    const struct conn *c = d->hash[flow_key_hash(&row->key, d->hash_seed) % DAEMON_HASH];
 
-    memset(conns, 0, n * sizeof(*conns));
-    for (const struct conn *c = n ? d->conns : NULL; c; c = c->next) {
-        const uint32_t *id;
-
-        if (c->id < ids[0] || c->id > ids[n - 1])
-            continue;
-        id = bsearch(&c->id, ids, n, sizeof(*ids), compare_ids);
-        if (id)
-            conns[id - ids] = c;
-    }
-    return n;
+    while (c && c->id != row->id)
+        c = c->hash_next;
+    return c;
 }
 
-static void listing_row(struct daemon *d, struct client *c, const struct conn *conn)
-{
-    json_t *row = report_conn(d, conn);
-    char *text = row ? json_dumps(row, JSON_LINE) : NULL;
-
-    json_decref(row);
-    if (!text) {
-        c->dead = true;
-        return;
-    }
-    if (c->listing->any)
-        control_write(d, c, ",", 1);
-    control_write(d, c, text, strlen(text));
-    c->listing->any = true;
-    free(text);
-}
-
-/** Writes rows until the client has enough to read, and the end after the last. */
+/** Writes some rows, as long as the client has little to read, and the end after the last. */
 static void listing_go_on(struct daemon *d, struct client *c)
 {
     struct listing *l = c->listing;
 
-    while (l->next < l->count && output_len(c) <= CONTROL_OUTPUT_LOW && !c->dead) {
-        const struct conn *conns[LISTING_CHUNK];
-        size_t n = listing_find(d, l, conns);
+    for (int n = 0; n < LISTING_CHUNK && l->next < l->count; n++) {
+        const struct conn *conn = listing_find(d, &l->rows[l->next++]);
+        json_t *row;
+        char *text;
 
-        for (size_t i = 0; i < n && !c->dead; i++)
-            if (conns[i])
-                listing_row(d, c, conns[i]);
-        l->next += n;
+        if (!conn)
+            continue;
+        row = report_conn(d, conn);
+        text = row ? json_dumps(row, JSON_LINE) : NULL;
+        json_decref(row);
+        if (!text) {
+            c->dead = true;
+            return;
+        }
+        if (l->any)
+            control_write(d, c, ",", 1);
+        control_write(d, c, text, strlen(text));
+        l->any = true;
+        free(text);
     }
     if (c->dead || l->next < l->count)
         return;
@@ -260,8 +248,8 @@ static void command_list(struct daemon *d, struct client *c, const json_t *reque
     }
     l = calloc(1, sizeof(*l));
     if (l)
-        l->ids = calloc(d->conn_count ? d->conn_count : 1, sizeof(*l->ids));
-    if (!l || !l->ids) {
+        l->rows = calloc(d->conn_count ? d->conn_count : 1, sizeof(*l->rows));
+    if (!l || !l->rows) {
         control_refuse(d, c, "no memory for the list: try again");
         listing_free(l);
         selector_free(selector);
@@ -269,12 +257,11 @@ static void command_list(struct daemon *d, struct client *c, const json_t *reque
     }
     for (const struct conn *conn = d->conns; conn && l->count < d->conn_count; conn = conn->next)
         if (selector_match(selector, conn->id, &conn->key))
-            l->ids[l->count++] = conn->id;
+            l->rows[l->count++] = (struct listing_row){conn->id, conn->key};
     selector_free(selector);
-    qsort(l->ids, l->count, sizeof(*l->ids), compare_ids);
+    qsort(l->rows, l->count, sizeof(*l->rows), compare_rows);
     control_write(d, c, head, sizeof(head) - 1);
     c->listing = l;
-    listing_go_on(d, c);
 }
 
 /* --- commands --------------------------------------------------------------------------------- */
@@ -425,32 +412,30 @@ static void client_line(struct daemon *d, struct client *c, const char *line, si
 
 /* --- clients ---------------------------------------------------------------------------------- */
 
-/** Does the requests that are here, as far as they need not wait. */
-static void client_requests(struct daemon *d, struct client *c)
+/** Does the next request, if all of it is here. */
+static void client_request(struct daemon *d, struct client *c)
 {
-    size_t start = 0;
-    char *newline;
+    char *newline = memchr(c->in, '\n', c->in_len);
 
-    while (!c->dead && !client_busy(c) &&
-           (newline = memchr(c->in + start, '\n', c->in_len - start))) {
-        client_line(d, c, c->in + start, (size_t)(newline - (c->in + start)));
-        start = (size_t)(newline - c->in) + 1;
+    if (newline) {
+        client_line(d, c, c->in, (size_t)(newline - c->in));
+        c->in_len -= (size_t)(newline + 1 - c->in);
+        memmove(c->in, newline + 1, c->in_len);
+    } else if (c->in_len == sizeof(c->in)) {
+        control_refuse(d, c, "request longer than %u bytes", CONTROL_MAX_LINE);
+        c->closing = true;
+        c->in_len = 0;
     }
-    c->in_len -= start;
-    memmove(c->in, c->in + start, c->in_len);
     if (c->subscribed)
         c->in_len = 0;
-    if (c->in_len == sizeof(c->in) && !client_busy(c)) {
-        control_refuse(d, c, "request longer than %u bytes", CONTROL_MAX_LINE);
-        c->in_len = 0;
-        c->closing = true;
-    }
 }
 
 static void client_read(struct daemon *d, struct client *c)
 {
     ssize_t n;
 
+    if (c->subscribed)
+        c->in_len = 0; /* it has said all it had to say */
     if (c->in_len == sizeof(c->in))
         return;
     n = recv(c->tag.fd, c->in + c->in_len, sizeof(c->in) - c->in_len, MSG_DONTWAIT);
@@ -462,24 +447,19 @@ static void client_read(struct daemon *d, struct client *c)
         c->dead = true;
 }
 
-/** Goes on with whatever the client waits for. */
+/**
+ * Goes on with whatever the client waits for: one step of it, so that nobody who asks for much
+ * keeps the daemon from its work.  What is left brings the loop back here (client_rewatch).
+ */
 static void client_go_on(struct daemon *d, struct client *c)
 {
-    bool more = true;
-
-    while (more && !c->dead) {
-        more = false;
-        if (c->listing && output_len(c) <= CONTROL_OUTPUT_LOW)
-            listing_go_on(d, c);
-        if (!client_busy(c))
-            client_requests(d, c);
-        if (output_len(c)) {
-            client_flush(c);
-            more = !c->dead && output_len(c) == 0 && (c->listing || memchr(c->in, '\n', c->in_len));
-        }
-    }
+    if (c->listing && output_len(c) <= CONTROL_OUTPUT_LOW)
+        listing_go_on(d, c);
+    else if (!client_busy(c))
+        client_request(d, c);
+    client_flush(c);
     /* A client that will say nothing more goes when it has read everything. */
-    if (!c->dead && output_len(c) == 0 && !c->order && !c->listing &&
+    if (output_len(c) == 0 && !c->order && !c->listing && !client_has_request(c) &&
         (c->closing || (c->eof && !c->subscribed)))
         c->dead = true;
     client_rewatch(d, c);

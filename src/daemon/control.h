@@ -37,8 +37,12 @@ struct control_fd {
 };
 
 /** Rows of a list that are still to be written. */
+struct listing_row {
+    uint32_t id;
+    struct flow_key key;
+};
 struct listing {
-    uint32_t *ids;
+    struct listing_row *rows;
     size_t count, next;
     bool any;
 };

@@ -24,6 +24,7 @@
 #include "host/steer.h"
 #include "host/tc.h"
 #include "lab.h"
+#include "port/xsk.h"
 
 #define ETHERTYPE_VLAN 0x8100
 
@@ -159,9 +160,9 @@ static size_t build(uint8_t *frame, size_t room, const struct flow_key *key, boo
     return len;
 }
 
-static void put_on_wire(const uint8_t *frame, size_t len)
+static void put_on_wire_of(int from, const uint8_t *frame, size_t len)
 {
-    struct sockaddr_ll to = {.sll_family = AF_PACKET, .sll_ifindex = peer_ifindex};
+    struct sockaddr_ll to = {.sll_family = AF_PACKET, .sll_ifindex = from};
     int fd;
 
     lab_enter(ns_b);
@@ -171,6 +172,11 @@ static void put_on_wire(const uint8_t *frame, size_t len)
     close(fd);
     lab_enter(ns_a);
     lab_sleep_ms(5);
+}
+
+static void put_on_wire(const uint8_t *frame, size_t len)
+{
+    put_on_wire_of(peer_ifindex, frame, len);
 }
 
 /* Frames seen by XDP since the last call: steered (no socket is registered) and passed. */
@@ -295,6 +301,65 @@ static void guarding(void)
     LAB_CHECK(steer_reinject(s, ifindex, frame, len) == -EMSGSIZE);
     steer_destroy(s);
     lab_witness_end(witness);
+}
+
+static unsigned received(struct port *port)
+{
+    struct port_frame frames[16];
+    int n = port_rx_burst(port, frames, 16);
+
+    port_rx_release(port, frames, n);
+    return n;
+}
+
+/* One map of flows, two interfaces: a frame goes to the sockets of the one it came in by. */
+static void two_interfaces(void)
+{
+    const struct flow_key key = flow(4, 7350);
+    struct steer *s = make_steer(0);
+    struct port *port[2];
+    uint8_t frame[256];
+    int from[2] = {peer_ifindex}, to[2] = {ifindex};
+    size_t len;
+
+    lab_veth(ns_a, "va2", ns_b, "vb2", 2, 98);
+    lab_enter(ns_b);
+    from[1] = if_nametoindex("vb2");
+    lab_enter(ns_a);
+    to[1] = if_nametoindex("va2");
+    for (int i = 0; i < 2; i++) {
+        bool native;
+
+        LAB_ZERO(steer_attach(s, to[i], i == 1, &native, err, sizeof(err)));
+        port[i] =
+            xsk_open(&(struct xsk_config){.ifname = i ? "va2" : "va", .force_generic = i == 1}, err,
+                     sizeof(err));
+        if (!port[i])
+            LAB_FAIL("%s", err);
+        LAB_CHECK(port[i]->caps.queues == 1 + i);
+        for (unsigned q = 0; q < port[i]->caps.queues; q++)
+            LAB_ZERO(steer_set_queue(s, to[i], q, xsk_queue_fd(port[i], q)));
+    }
+    LAB_CHECK(steer_set_queue(s, to[0], 64, xsk_queue_fd(port[0], 0)) == -ERANGE);
+    LAB_CHECK(steer_set_queue(s, 99999, 0, xsk_queue_fd(port[0], 0)) == -ENODEV);
+    LAB_ZERO(steer_set(s, &key, 1, (struct steer_mode){.steer = true}));
+    len = build(frame, sizeof(frame), &key, false, 10);
+    for (int i = 0; i < 2; i++) {
+        put_on_wire_of(from[i], frame, len);
+        LAB_CHECK(received(port[i]) == 1);
+        LAB_CHECK(received(port[!i]) == 0);
+    }
+    /* The row of an interface that is gone is used again, and has none of its sockets. */
+    LAB_ZERO(steer_detach(s, to[0]));
+    port_close(port[0]);
+    attach(s, false);
+    put_on_wire_of(from[0], frame, len);
+    LAB_CHECK(received(port[1]) == 0);
+    put_on_wire_of(from[1], frame, len);
+    LAB_CHECK(received(port[1]) == 1);
+    steer_destroy(s);
+    port_close(port[1]);
+    lab_must(ns_a, "ip link del va2");
 }
 
 static void full_table(void)
@@ -609,9 +674,9 @@ int main(void)
         const char *name;
         void (*run)(void);
     } tests[] = {
-        {"attaching", attaching},   {"what is steered", seeing}, {"guards", guarding},
-        {"full table", full_table}, {"barrier", barriers},       {"routes and neighbors", routes},
-        {"conntrack", tracking},    {"self-test", self_test},
+        {"attaching", attaching},           {"what is steered", seeing}, {"guards", guarding},
+        {"two interfaces", two_interfaces}, {"full table", full_table},  {"barrier", barriers},
+        {"routes and neighbors", routes},   {"conntrack", tracking},     {"self-test", self_test},
     };
 
     lab_init("host", 120);

@@ -23,7 +23,6 @@
 #include <bpf/libbpf.h>
 #include "bpf/layout.h"
 #include "chimney.skel.h"
-#include "host/fault.h"
 #include "host/slice.h"
 #include "host/tc.h"
 
@@ -50,8 +49,6 @@ struct steer {
     uint64_t *per_cpu; /* one counter, as the map gives it out */
     struct steer_iface iface[STEER_MAX_IFACES];
 };
-
-int (*handoff_fault)(const char *step);
 
 static int fail(int error, char *err, size_t errlen, const char *format, ...)
     __attribute__((format(printf, 4, 5)));

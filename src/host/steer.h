@@ -48,7 +48,7 @@ struct steer_mode {
     bool guard_in;  /* tc ingress: drop what still comes up to the kernel */
     bool guard_out; /* tc egress: drop RSTs the kernel would send for it */
 };
-/** Sets the mode of @n flows (batched map update). -E2BIG: table full (none or some were set). */
+/** Sets the mode of @n flows. -E2BIG: table full (none or some were set). */
 int steer_set(struct steer *steer, const struct flow_key *keys, size_t n, struct steer_mode mode);
 int steer_delete(struct steer *steer, const struct flow_key *keys, size_t n);
 

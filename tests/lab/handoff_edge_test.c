@@ -18,6 +18,9 @@
 #define PEER_BUFFER 8192
 /* asm/socket.h, newer than the C library's. */
 #define OPTION_BUF_LOCK 72
+#ifndef IPPROTO_MPTCP
+#define IPPROTO_MPTCP 262
+#endif
 
 static int option(int fd, int level, int name)
 {
@@ -245,18 +248,52 @@ static void expect_refused(int fd, int error, const char *reason)
     LAB_CHECK(c.progress == 0);
 }
 
+static void sign(int fd, const char *with)
+{
+    struct tcp_md5sig md5 = {.tcpm_keylen = 3, .tcpm_key = "key"};
+    struct sockaddr_storage address;
+
+    hand_address(&address, 4, with, with, 0);
+    memcpy(&md5.tcpm_addr, &address, sizeof(struct sockaddr_in));
+    LAB_ZERO(setsockopt(fd, IPPROTO_TCP, TCP_MD5SIG, &md5, sizeof(md5)));
+}
+
+/* TCP-MD5: no option of the socket tells, the snapshot does. */
+static void signed_connection(void)
+{
+    struct sockaddr_storage remote;
+    socklen_t len = hand_address(&remote, 4, HAND_A4, HAND_A6, 7011);
+    int listener = hand_listen(4, 7011), peer, ours;
+
+    sign(listener, HAND_B4);
+    lab_enter(hand.b);
+    peer = socket(AF_INET, SOCK_STREAM, 0);
+    sign(peer, HAND_A4);
+    LAB_ZERO(connect(peer, (struct sockaddr *)&remote, len));
+    lab_enter(hand.a);
+    ours = accept(listener, NULL, NULL);
+    expect_refused(ours, -EOPNOTSUPP, "signed segments (TCP-MD5 or TCP-AO)");
+    close(ours);
+    close(peer);
+    close(listener);
+}
+
 static void refusals(void)
 {
     struct sock_filter pass = BPF_STMT(BPF_RET | BPF_K, 0xffff);
     const struct sock_fprog filter = {1, &pass};
     int udp = socket(AF_INET, SOCK_DGRAM, 0), tcp = socket(AF_INET, SOCK_STREAM, 0);
-    int listener = hand_listen(4, 7009), channel[2];
+    int listener = hand_listen(4, 7009), multipath = socket(AF_INET, SOCK_STREAM, IPPROTO_MPTCP);
+    int channel[2];
     struct pair *p = pair_open(4, 0, NULL);
 
     LAB_ZERO(socketpair(AF_UNIX, SOCK_STREAM, 0, channel));
     expect_refused(udp, -EOPNOTSUPP, "not a TCP socket");
     expect_refused(channel[0], -EOPNOTSUPP, "not a TCP socket");
+    if (multipath >= 0)
+        expect_refused(multipath, -EOPNOTSUPP, "multipath TCP");
     expect_refused(tcp, -ENOTCONN, "not established");
+    signed_connection();
     expect_refused(listener, -ENOTCONN, "a listening socket");
 
     set_option(p->c.fd, SOL_SOCKET, SO_PEEK_OFF, 0);
@@ -277,7 +314,15 @@ static void refusals(void)
     }
     set_option(p->c.fd, IPPROTO_TCP, TCP_REPAIR, 1);
     expect_refused(p->c.fd, -EBUSY, "another process has it in repair mode");
-    set_option(p->c.fd, IPPROTO_TCP, TCP_REPAIR, 0);
+    /* An odd value switches a socket to microseconds (T5a), an even one back. */
+    set_option(p->c.fd, IPPROTO_TCP, TCP_TIMESTAMP,
+               option(p->c.fd, IPPROTO_TCP, TCP_TIMESTAMP) | 1);
+    set_option(p->c.fd, IPPROTO_TCP, TCP_REPAIR, -1);
+    expect_refused(p->c.fd, -EOPNOTSUPP, "timestamps in microseconds");
+    set_option(p->c.fd, IPPROTO_TCP, TCP_REPAIR, 1);
+    set_option(p->c.fd, IPPROTO_TCP, TCP_TIMESTAMP,
+               (option(p->c.fd, IPPROTO_TCP, TCP_TIMESTAMP) + 2) & ~1);
+    set_option(p->c.fd, IPPROTO_TCP, TCP_REPAIR, -1);
     for (int i = 0; i < 3; i++) /* more than the rings of 4096 bytes */
         pair_peer_send(p, 4000);
     lab_sleep_ms(5);
@@ -290,6 +335,7 @@ static void refusals(void)
     expect_refused(p->c.fd, -ENOTCONN, "not established");
     pair_close(p);
     close(udp);
+    close(multipath);
     close(tcp);
     close(listener);
     close(channel[0]);

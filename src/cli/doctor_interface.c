@@ -146,9 +146,9 @@ static void check_peer(struct doctor *d, const struct interface *i, bool named)
         doctor_say(d, VERDICT_OK, "peer's checksums", NULL, "%s fills them in", peer.name);
     }
     if (peer.tx_queues > i->rx_queues) {
-        snprintf(change, sizeof(change), "ethtool -L %s rx %u", i->name, peer.tx_queues);
-        doctor_say(d, failure(named), "peer's queues", change,
-                   "%s has %u transmit queues and %s %u receive queues: native XDP refuses that",
+        snprintf(change, sizeof(change), "%sethtool -L %s tx %u", prefix, peer.name, i->rx_queues);
+        doctor_say(d, VERDICT_WARN, "peer's queues", change,
+                   "%s sends on %u queues, %s receives on %u: veth then has no native XDP",
                    peer.name, peer.tx_queues, i->name, i->rx_queues);
     }
 }

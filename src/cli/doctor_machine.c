@@ -78,29 +78,31 @@ static void check_privileges(struct doctor *d)
 {
     static const struct {
         unsigned capability;
-        const char *name, *what;
+        const char *name;
     } needed[] = {
-        {CAP_NET_ADMIN, "CAP_NET_ADMIN", "TCP_REPAIR, steering"},
-        {CAP_NET_RAW, "CAP_NET_RAW", "AF_XDP"},
-        {CAP_BPF, "CAP_BPF", "loading BPF programs"},
-        {CAP_IPC_LOCK, "CAP_IPC_LOCK", "AF_XDP memory"},
+        {CAP_NET_ADMIN, "CAP_NET_ADMIN"}, /* TCP_REPAIR, steering */
+        {CAP_NET_RAW, "CAP_NET_RAW"},     /* AF_XDP */
+        {CAP_BPF, "CAP_BPF"},             /* loading BPF programs */
+        {CAP_IPC_LOCK, "CAP_IPC_LOCK"},   /* AF_XDP memory */
     };
-    bool all = true;
+    char missing[80] = "";
 
     for (size_t i = 0; i < sizeof(needed) / sizeof(needed[0]); i++) {
         if (has_capability(needed[i].capability) ||
             (needed[i].capability == CAP_BPF && has_capability(CAP_SYS_ADMIN)))
             continue;
-        all = false;
-        doctor_say(d, VERDICT_FAIL, needed[i].name, "run as root, or give this capability",
-                   "missing; needed for %s", needed[i].what);
+        if (missing[0])
+            strcat(missing, ", ");
+        strcat(missing, needed[i].name);
     }
-    if (all)
-        doctor_say(d, VERDICT_OK, "privileges", NULL,
-                   "CAP_NET_ADMIN, CAP_NET_RAW, CAP_BPF, CAP_IPC_LOCK");
-    if (geteuid() != 0)
-        doctor_say(d, VERDICT_FAIL, "root", "run chimneyd as root", "user id is %u",
+    if (missing[0])
+        doctor_say(d, VERDICT_FAIL, "privileges", "run as root", "missing: %s", missing);
+    else if (geteuid() != 0)
+        doctor_say(d, VERDICT_FAIL, "privileges", "run as root", "user id is %u",
                    (unsigned)geteuid());
+    else
+        doctor_say(d, VERDICT_OK, "privileges", NULL,
+                   "root, with CAP_NET_ADMIN, CAP_NET_RAW, CAP_BPF, CAP_IPC_LOCK");
 }
 
 static void check_bpf(struct doctor *d)
@@ -222,6 +224,10 @@ static void check_conntrack(struct doctor *d)
     struct conntrack *ct;
     int rc = conntrack_open(&ct);
 
+    if (rc == -EPERM) {
+        doctor_say(d, VERDICT_WARN, "connection tracking", "run as root", "cannot be tried");
+        return;
+    }
     if (rc < 0) {
         doctor_say(d, VERDICT_WARN, "connection tracking",
                    "use a kernel with CONFIG_NF_CT_NETLINK, or sysctl "

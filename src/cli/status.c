@@ -3,6 +3,8 @@
 
 #include <string.h>
 
+/** Frames that could not be used before it is worth a word. */
+#define HINT_FRAMES 100
 #define COUNT(array) (sizeof(array) / sizeof((array)[0]))
 
 /** "30 Offloaded, 2 InHost": what there is of each state. */
@@ -131,6 +133,26 @@ static void print_targets(const json_t *targets)
     table_print(t);
 }
 
+/**
+ * A peer that leaves checksums to a NIC that is not there is the one mistake that shows nowhere
+ * else: the connections stand still.
+ */
+static void print_hints(const json_t *targets)
+{
+    const json_t *t;
+    size_t i;
+
+    json_array_foreach(targets, i, t)
+    {
+        uint64_t unused = field_number(t, "passed_up") + both(t, "in_errors");
+
+        if (unused > HINT_FRAMES && unused > both(t, "in_segments"))
+            printf("\n%s: most frames cannot be used (%llu of %llu): chimney doctor %s\n",
+                   field_text(t, "name"), (unsigned long long)unused,
+                   (unsigned long long)(unused + both(t, "in_segments")), field_text(t, "port"));
+    }
+}
+
 static void print_steer(const json_t *steer)
 {
     static const struct {
@@ -197,6 +219,7 @@ int command_status(struct cli *cli, int argc, char **argv)
     print_ports(json_object_get(answer, "ports"));
     putchar('\n');
     print_targets(json_object_get(answer, "targets"));
+    print_hints(json_object_get(answer, "targets"));
     if (verbose) {
         putchar('\n');
         print_steer(json_object_get(answer, "steer"));

@@ -165,7 +165,7 @@ bool checker_arrived(struct checker *checker, int end, const uint8_t *frame, siz
     struct check_conn *conn;
     struct check_side *side, *peer;
     int64_t position, after, ack, edge;
-    bool old_stamp;
+    bool old_stamp, old_ack;
     int found;
 
     if (checker->broken)
@@ -190,6 +190,7 @@ bool checker_arrived(struct checker *checker, int end, const uint8_t *frame, siz
 
     ack = check_position(parsed.ack, side->plan.iss, side->una_possible);
     edge = ack + ((int64_t)parsed.window << peer->plan.wscale);
+    old_ack = ack < side->una_possible - (int64_t)peer->plan.window; /* RFC 5961 5.2 drops it */
     old_stamp = conn->plan.timestamps && check_older(parsed.tsval, side->ts_arrived);
     if (surely_acceptable(conn, side, &parsed, position) && ack > side->una_sure)
         side->una_sure = ack;
@@ -211,7 +212,7 @@ bool checker_arrived(struct checker *checker, int end, const uint8_t *frame, siz
 
         ranges_intersect(&side->got, left, after, &side->twice);
         ranges_add(&side->got, left, after);
-        if (left > ranges_first_gap(&side->got, 0) && !old_stamp)
+        if (left > ranges_first_gap(&side->got, 0) && !old_stamp && !old_ack)
             side->last_ooo = (struct range){left, after};
         else
             side->last_ooo = (struct range){0, 0};

@@ -12,8 +12,8 @@ deps:
 
 .PHONY: build
 build: deps
-	@test -f $(BUILD)/build.ninja || meson setup $(BUILD) >/dev/null
-	@ninja -C $(BUILD) | tail -n 1
+	@test -f $(BUILD)/build.ninja || log=$$(meson setup $(BUILD)) || { echo "$$log"; exit 1; }
+	@ninja -C $(BUILD) --quiet
 
 demo: build
 	@tools/demo.sh $(BUILD)

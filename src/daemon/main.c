@@ -115,6 +115,7 @@ static int parse_options(struct daemon_options *o, int argc, char **argv)
 
     o->rundir = env && *env ? env : PROTOCOL_RUNDIR;
     o->max_connections = DAEMON_DEFAULT_MAX_CONNECTIONS;
+    opterr = 0; /* one line is enough */
     while ((opt = getopt_long(argc, argv, "p:hV", options, NULL)) != -1) {
         switch (opt) {
         case 'p':

@@ -107,7 +107,10 @@ static void fill_delegated(const struct handoff_conn *c, struct chimney_tcp_dele
     d->snd_max_possible = s->snd_nxt_high;
     d->snd_wnd = s->window.snd_wnd;
     d->max_snd_wnd = s->window.max_window;
+    /* It may be beyond a window that was closed for lack of memory; no segment can be. */
     d->snd_wl1 = s->window.snd_wl1;
+    if ((int32_t)(d->snd_wl1 - (d->rcv_nxt + d->rcv_wnd)) > 0)
+        d->snd_wl1 = d->rcv_nxt + d->rcv_wnd;
     d->cwnd = saturate((uint64_t)k->snd_cwnd * mss);
     d->ssthresh = k->snd_ssthresh >= INFINITE_SSTHRESH ? INFINITE_SSTHRESH
                                                        : saturate((uint64_t)k->snd_ssthresh * mss);
@@ -199,9 +202,8 @@ int handoff_prepare(struct handoff_conn *c, const struct chimney_tcp_delegated *
         d->snd_una - s->snd_una != (uint32_t)d->send_data.begin ||
         d->rcv_nxt - (s->rcv_nxt - s->recvq_len) != (uint32_t)d->buffered_data.end)
         return -EINVAL;
-    /* Perhaps sent can only be more than sent for certain; the kernel insists on the other two. */
-    if ((int32_t)(d->snd_max_possible - d->snd_max) < 0 || d->max_snd_wnd < d->snd_wnd ||
-        (int32_t)(d->snd_wl1 - (d->rcv_nxt + d->rcv_wnd)) > 0)
+    /* Perhaps sent can only be more than sent for certain. */
+    if ((int32_t)(d->snd_max_possible - d->snd_max) < 0)
         return -EINVAL;
     prepare_rings(c, r);
     r->snd_una = d->snd_una;

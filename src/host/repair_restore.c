@@ -187,6 +187,26 @@ static int fill_queues(int fd, const struct repair_restore *r)
     return err;
 }
 
+/*
+ * What the kernel has told us it may not take back: a segment that is dropped for lack of
+ * memory still updates the window it carries, and SND.WL1 is then beyond a receive window that was
+ * closed meanwhile.  An older SND.WL1 only means to believe the peer's next update.
+ */
+static int set_window(int fd, const struct repair_restore *r)
+{
+    struct tcp_repair_window window = r->window;
+    uint32_t edge = r->rcv_nxt + window.rcv_wnd;
+    int err = host_fault("restore.window");
+
+    if (err)
+        return err;
+    if ((int32_t)(window.snd_wl1 - edge) > 0)
+        window.snd_wl1 = edge;
+    if (window.max_window < window.snd_wnd)
+        window.max_window = window.snd_wnd;
+    return setsockopt(fd, IPPROTO_TCP, TCP_REPAIR_WINDOW, &window, sizeof(window)) < 0 ? -errno : 0;
+}
+
 int repair_restore(int fd, const struct repair_restore *r)
 {
     int err;
@@ -206,12 +226,8 @@ int repair_restore(int fd, const struct repair_restore *r)
     if (!err)
         err = sockopt_queue(fd, REPAIR_NO_QUEUE, "restore.queue_none");
     if (!err)
-        err = host_fault("restore.window");
-    if (err)
-        return err;
-    if (setsockopt(fd, IPPROTO_TCP, TCP_REPAIR_WINDOW, &r->window, sizeof(r->window)) < 0)
-        return -errno;
-    return 0;
+        err = set_window(fd, r);
+    return err;
 }
 
 int repair_append(int fd, const void *data, uint32_t len)

@@ -135,11 +135,30 @@ void hand_release(struct hand_conn *c)
     c->held = false;
 }
 
+static const char *last_step = "none";
+
+/* Nothing fails; but if something does, it is known where. */
+static int remember(const char *step)
+{
+    last_step = step;
+    return 0;
+}
+
 void hand_restore(struct hand_conn *c, const struct repair_restore *r)
 {
     const struct handoff_held held = hand_held(c);
+    int error;
 
-    LAB_ZERO(handoff_restore(&hand.handoff, &c->h, r, &held));
+    handoff_fault = remember;
+    error = handoff_restore(&hand.handoff, &c->h, r, &held);
+    handoff_fault = NULL;
+    if (error)
+        LAB_FAIL("restore: %s at %s; una %u max %u sent %u unsent %u rcv_nxt %u unread %u "
+                 "wl1 %u wnd %u max %u rcv_wnd %u wup %u mss %u stamp %u, dumped rcv_nxt %u wup %u",
+                 strerror(-error), last_step, r->snd_una, r->snd_max, r->sent_len, r->unsent_len,
+                 r->rcv_nxt, r->unread_len, r->window.snd_wl1, r->window.snd_wnd,
+                 r->window.max_window, r->window.rcv_wnd, r->window.rcv_wup, r->was->mss_clamp,
+                 r->tsval_floor, r->was->rcv_nxt, r->was->window.rcv_wup);
     c->pending = c->h.unsent_left;
     c->pending_pos = r->una_pos + r->sent_len + r->unsent_len - c->pending;
     hand.appended += c->h.appended_bytes;

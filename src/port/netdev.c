@@ -52,6 +52,15 @@ static uint32_t count_queues(const char *name)
     return n;
 }
 
+static bool is_veth(int control, const char *name)
+{
+    struct ethtool_drvinfo info = {.cmd = ETHTOOL_GDRVINFO};
+    struct ifreq ifr = {.ifr_data = (void *)&info};
+
+    strcpy(ifr.ifr_name, name);
+    return ioctl(control, SIOCETHTOOL, &ifr) == 0 && strcmp(info.driver, "veth") == 0;
+}
+
 bool netdev_query(int control, const char *ifname, struct netdev *dev, char *err, size_t errlen)
 {
     struct ifreq ifr;
@@ -75,6 +84,7 @@ bool netdev_query(int control, const char *ifname, struct netdev *dev, char *err
     if (!ask(control, SIOCGIFMTU, &ifr, ifname))
         goto gone;
     dev->mtu = (uint32_t)ifr.ifr_mtu;
+    dev->veth = is_veth(control, ifname);
     dev->rx_queues = ask_channels(control, ifname);
     if (!dev->rx_queues)
         dev->rx_queues = count_queues(ifname);

@@ -15,6 +15,7 @@ struct netdev {
     uint32_t mtu;
     uint8_t mac[6];
     uint32_t rx_queues;
+    bool veth; /* its peer is an interface of this machine's own kernel */
 };
 
 /**

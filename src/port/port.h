@@ -31,6 +31,7 @@ struct port_caps {
     uint32_t max_super;     /* largest TCP payload of a super-segment it takes; 0: none */
     bool tx_csum_offload;   /* fills in the transport checksum itself */
     bool rx_csum_trusted;   /* csum_trusted may be set on received frames */
+    bool rx_csum_partial;   /* a virtual interface: see wire_finish_checksum() */
     uint16_t queues;        /* receive queues served */
     uint8_t mac[6];
     int ifindex;

@@ -302,6 +302,7 @@ static void set_caps(struct xsk_port *port, const struct netdev *dev)
     caps->ifindex = dev->ifindex;
     memcpy(caps->name, dev->name, sizeof(caps->name));
     strcpy(caps->kind, "xsk");
+    caps->rx_csum_partial = dev->veth;
 }
 
 /** All queues of @dev into @port; on failure the caller closes the port. */

@@ -151,9 +151,13 @@ bool rx_run(struct target *t)
 
     for (int i = 0; i < n; i++) {
         const struct port_frame *f = &frames[i];
+        enum wire_status status = wire_parse(f->data, f->len, f->csum_trusted, &packet);
         uint32_t index = FLOW_NONE;
 
-        if (wire_parse(f->data, f->len, f->csum_trusted, &packet) == WIRE_OK)
+        if (status == WIRE_BAD_TCP && t->port->caps.rx_csum_partial &&
+            wire_finish_checksum(f->data, f->len))
+            status = wire_parse(f->data, f->len, false, &packet);
+        if (status == WIRE_OK)
             index = flow_find(&t->flows, &packet.key);
         if (index == FLOW_NONE) {
             pass_up(t, f->data, f->len);

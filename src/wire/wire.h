@@ -88,6 +88,13 @@ struct wire_route {
 size_t wire_build(uint8_t *frame, size_t room, const struct wire_route *route,
                   const struct tcp_out *seg, bool csum_offload);
 
+/**
+ * For frames of virtual interfaces of this machine: if the TCP checksum field holds the
+ * pseudo-header sum only, as a sender leaves it that counts on checksum offload, the checksum is
+ * finished in place.  Returns true if it was that; false: nothing changed.
+ */
+bool wire_finish_checksum(uint8_t *frame, size_t len);
+
 /** Bytes of TCP options wire_build() will write for this segment (multiple of 4). */
 unsigned wire_option_bytes(bool has_timestamp, unsigned sack_count);
 

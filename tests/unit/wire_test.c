@@ -915,9 +915,43 @@ static void test_key_hash(void **state)
     assert_in_range(highest, 1024, 1184);
 }
 
+/* A frame as a kernel leaves it that counts on checksum offload: only the pseudo-header sum. */
+static void partial_checksum_is_finished(void **state)
+{
+    static const uint8_t data[5] = {1, 2, 3, 4, 5};
+    struct wire_route route = {.ttl = 64};
+    struct tcp_out seg = {.seq = 1, .ack = 2, .flags = TCP_ACK, .len = sizeof(data)};
+    uint8_t partial[WIRE_MAX_HEADER + sizeof(data)], full[sizeof(partial)];
+    struct wire_packet packet;
+
+    (void)state;
+    seg.span[0] = data;
+    seg.span_len[0] = sizeof(data);
+    for (int family = 4; family <= 6; family += 2) {
+        size_t n;
+
+        memset(&route.key, 0, sizeof(route.key));
+        route.key.family = (uint16_t)family;
+        memset(route.key.local_addr, 0x11, family == 4 ? 4 : 16);
+        memset(route.key.remote_addr, 0x22, family == 4 ? 4 : 16);
+        route.key.local_port = 0x1234;
+        route.key.remote_port = 0x4321;
+        n = wire_build(full, sizeof(full), &route, &seg, false);
+        assert_int_equal(wire_build(partial, sizeof(partial), &route, &seg, true), n);
+        assert_int_equal(wire_parse(partial, n, false, &packet), WIRE_BAD_TCP);
+        assert_true(wire_finish_checksum(partial, n));
+        assert_memory_equal(partial, full, n);
+        assert_false(wire_finish_checksum(partial, n)); /* it is whole now */
+        partial[n - 1] ^= 1;
+        assert_false(wire_finish_checksum(partial, n)); /* and a wrong one is not made right */
+        assert_false(wire_finish_checksum(partial, 20));
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(partial_checksum_is_finished),
         cmocka_unit_test(test_kernel_ipv4),
         cmocka_unit_test(test_kernel_ipv6),
         cmocka_unit_test(test_kernel_syn),

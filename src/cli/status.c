@@ -133,10 +133,7 @@ static void print_targets(const json_t *targets)
     table_print(t);
 }
 
-/**
- * A peer that leaves checksums to a NIC that is not there is the one mistake that shows nowhere
- * else: the connections stand still.
- */
+/** Frames that cannot be used show nowhere else: the connections stand still. */
 static void print_hints(const json_t *targets)
 {
     const json_t *t;

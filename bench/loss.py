@@ -93,8 +93,10 @@ class Lab:
 
     def transfer(self, variant, wire_args, seconds, seed):
         """One transfer; goodput in Mbit/s, or None if it failed."""
-        wire = subprocess.Popen(self.inside("w", self.build + "/tests/lab/wire", "--a", "wa",
-                                            "--b", "wb", "--seed", str(seed), "--seconds", "90",
+        # The data always enters at the wire's first end: the same seed loses the same data frames.
+        first, second = ("wb", "wa") if variant == "receiver" else ("wa", "wb")
+        wire = subprocess.Popen(self.inside("w", self.build + "/tests/lab/wire", "--a", first,
+                                            "--b", second, "--seed", str(seed), "--seconds", "90",
                                             *wire_args), stdout=subprocess.DEVNULL)
         bulk = self.build + "/bench/bulk"
         chimney = ["--rundir", self.rundir]

@@ -32,6 +32,9 @@ class Bench:
         self.build, self.connections, self.runs = build, connections, runs
         self.out = f"{build}/bench"
         os.makedirs(self.out, exist_ok=True)
+        for name in ("idle.json", "idle.md"):  # of an earlier run
+            if os.path.exists(f"{self.out}/{name}"):
+                os.unlink(f"{self.out}/{name}")
         self.lab = Lab()
         self.rundir = tempfile.mkdtemp(prefix="chimney-bench-")
         self.env = dict(os.environ, CHIMNEY_RUNDIR=self.rundir)

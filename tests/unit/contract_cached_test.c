@@ -32,19 +32,6 @@ static struct lab_pair *keepalive(bool on, uint8_t probes)
     return pair;
 }
 
-/** The last retrieve of the connection, or 0. */
-static uint32_t retrieved(const struct lab_pair *pair)
-{
-    const struct host *h = &lab.side[0].host;
-
-    for (size_t i = h->log_count; i-- > 0;) {
-        if (h->log[i].kind == LOG_EVENT && h->log[i].what == &pair->conn[0] &&
-            h->log[i].status == TcpIndicateRetrieve)
-            return (uint32_t)h->log[i].value;
-    }
-    return 0;
-}
-
 static void expect_near(uint64_t is, uint64_t expected, uint64_t tolerance)
 {
     if (is + tolerance < expected || is > expected + tolerance)
@@ -72,7 +59,7 @@ static void keepalive_on_and_off(void **state)
     mark = lab_mark(&lab);
     lab_run(&lab, 10 * KA_TIMEOUT);
     assert_int_equal(lab_count(&lab, mark, 0, false), 0);
-    assert_int_equal(retrieved(pair), 0);
+    assert_int_equal(lab_retrieved(&lab, 0, &pair->conn[0]), 0);
     lab_free(&lab);
 }
 
@@ -94,7 +81,7 @@ static void keepalive_times(void **state)
             seen++;
         }
         assert_int_equal(seen, probes);
-        assert_int_equal(retrieved(pair), TimeoutExpiration);
+        assert_int_equal(lab_retrieved(&lab, 0, &pair->conn[0]), TimeoutExpiration);
         lab_free(&lab);
     }
 }
@@ -223,12 +210,12 @@ static void longest_retransmission(void **state)
         start = lab.now;
         mark = lab_mark(&lab);
         lab_send(&lab, 0, pair, 100);
-        while (!retrieved(pair) && lab.now < start + 2000 * LAB_SEC)
+        while (!lab_retrieved(&lab, 0, &pair->conn[0]) && lab.now < start + 2000 * LAB_SEC)
             lab_run(&lab, 100 * LAB_MSEC);
         if (!table[i].at_most) {
-            assert_int_equal(retrieved(pair), 0);
+            assert_int_equal(lab_retrieved(&lab, 0, &pair->conn[0]), 0);
         } else {
-            assert_int_equal(retrieved(pair), TimeoutExpiration);
+            assert_int_equal(lab_retrieved(&lab, 0, &pair->conn[0]), TimeoutExpiration);
             assert_true(lab.now - start >= table[i].at_least);
             assert_true(lab.now - start <= table[i].at_most);
         }
@@ -253,7 +240,7 @@ static void use_up_the_promise(struct lab_pair *pair, uint32_t wish)
     for (uint32_t window = UINT32_MAX; window > wish;) {
         size_t mark = lab_mark(&lab);
 
-        lab_peer_data(&lab, pair, c->delegated.rcv_nxt + (uint32_t)c->head, 1408);
+        lab_peer_data(&lab, pair, c->delegated.rcv_nxt + (uint32_t)c->head, LAB_PEER_MSS);
         lab_run(&lab, 100 * LAB_MSEC);
         assert_true(lab_count(&lab, mark, 0, false) > 0);
         assert_true(advertised(mark, c) <= window);
@@ -572,7 +559,7 @@ static void relink(void **state)
     all_go_to(pairs, other);
     lab_terminate(&lab, 0, &side->neighbor.object);
     for (int i = 0; i < 20; i++) {
-        assert_int_equal(retrieved(pairs[i]), 0);
+        assert_int_equal(lab_retrieved(&lab, 0, &pairs[i]->conn[0]), 0);
         lab_terminate(&lab, 0, &pairs[i]->conn[0].object);
     }
     lab_terminate(&lab, 0, &side->path4.object);

@@ -74,12 +74,18 @@ static struct host_tree *tree_of(struct host *h, const struct chimney_block *roo
     return NULL;
 }
 
+/** Bytes of a block in this tree: an invalidate's carry no state at all (C204). */
+static size_t block_bytes(const struct host_tree *t, enum chimney_state_type type)
+{
+    return t->verb == TREE_INVALIDATE ? sizeof(struct chimney_block) : tree_block_size(type);
+}
+
 /** The tree is ours again: copy it, scribble over the originals, free them. */
 static void take_back(struct host_tree *t)
 {
     for (int i = 0; i < t->count; i++) {
         struct chimney_block *original = t->block[i];
-        size_t size = tree_block_size(original->header.type);
+        size_t size = block_bytes(t, original->header.type);
 
         t->block[i] = malloc(size);
         memcpy(t->block[i], original, size);
@@ -95,7 +101,7 @@ static void take_over(struct host_tree *t)
 {
     for (int i = 0; i < t->count; i++) {
         struct host_object *object = t->object[i];
-        struct chimney_tcp_delegated *d = tree_tcp_delegated(t->block[i]);
+        const struct chimney_tcp_delegated *d = tree_tcp_delegated(t->block[i]);
 
         if (!object)
             continue;
@@ -339,6 +345,7 @@ void host_conn_init(struct host_conn *c, struct host_path *p, uint16_t local, ui
     c->constant.remote_port = network_order(remote);
     c->constant.snd_wind_scale = c->constant.rcv_wind_scale = 7;
     c->constant.remote_mss = 1460;
+    c->constant.hash_value = 0x5EED0000u + local;
     c->constant.send_stream = (struct chimney_stream_ring){calloc(1, ring), ring};
     c->constant.receive_stream = (struct chimney_stream_ring){calloc(1, ring), ring};
     c->cached.initial_rcv_wnd = ring;
@@ -392,11 +399,13 @@ struct host_tree *host_tree(struct host *h, enum tree_verb verb)
 int host_add(struct host_tree *t, int parent, enum chimney_state_type type,
              struct host_object *object)
 {
-    size_t size = tree_block_size(type);
-    struct chimney_block *block, **at;
+    _Alignas(8) uint8_t whole[sizeof(struct chimney_block) + sizeof(struct chimney_tcp_state_all)];
+    size_t size = block_bytes(t, type);
+    struct chimney_block *block = malloc(size), **at;
 
     assert_true(t->count < HOST_TREE_BLOCKS);
-    block = tree_block_init(aligned_alloc(8, size), type);
+    tree_block_init(whole, type);
+    memcpy(block, whole, size);
     if (t->count) {
         at = parent < 0 ? &t->block[0]->next : &t->block[parent]->dependents;
         while (*at)

@@ -392,6 +392,18 @@ void lab_retrieve(struct lab *lab, int end, struct host_conn *conn,
     lab_round(lab);
 }
 
+uint32_t lab_retrieved(const struct lab *lab, int end, const struct host_conn *conn)
+{
+    const struct host *h = &lab->side[end].host;
+
+    for (size_t i = h->log_count; i-- > 0;) {
+        if (h->log[i].kind == LOG_EVENT && h->log[i].what == conn &&
+            h->log[i].status == TcpIndicateRetrieve)
+            return (uint32_t)h->log[i].value;
+    }
+    return CHIMNEY_REASON_NONE;
+}
+
 void lab_send(struct lab *lab, int end, struct lab_pair *pair, uint32_t bytes)
 {
     assert_int_equal(host_send(&lab->side[end].host, &pair->conn[end], bytes), NDIS_STATUS_PENDING);
@@ -450,7 +462,7 @@ struct lab_segment lab_peer(const struct lab *lab, struct lab_pair *pair)
     memcpy(s.route.src_mac, sim_link_port(lab->link, 1)->caps.mac, 6);
     memcpy(s.route.dst_mac, sim_link_port(lab->link, 0)->caps.mac, 6);
     s.route.ttl = 64;
-    s.seg.seq = c->delegated.rcv_nxt;
+    s.seg.seq = c->delegated.rcv_nxt + (uint32_t)(c->head - c->head_at_offload);
     s.seg.ack = c->delegated.snd_una;
     s.seg.flags = TCP_ACK;
     s.seg.window = 0xFFFF;
@@ -469,6 +481,7 @@ void lab_put(struct lab *lab, const uint8_t *frame, uint32_t length)
     uint8_t *room = port_tx_reserve(port);
 
     assert_non_null(room);
+    assert_true(length <= port->caps.max_frame);
     memcpy(room, frame, length);
     port_tx_commit(port, length, 0);
     port_tx_flush(port);
@@ -502,8 +515,13 @@ void lab_peer_ack(struct lab *lab, struct lab_pair *pair, uint32_t ack, uint16_t
 
 void lab_peer_data(struct lab *lab, struct lab_pair *pair, uint32_t seq, uint32_t bytes)
 {
-    struct lab_segment s = lab_peer(lab, pair);
+    while (bytes) {
+        struct lab_segment s = lab_peer(lab, pair);
+        uint32_t part = bytes < LAB_PEER_MSS ? bytes : LAB_PEER_MSS;
 
-    s.seg.seq = seq;
-    lab_peer_send(lab, pair, &s, bytes);
+        s.seg.seq = seq;
+        lab_peer_send(lab, pair, &s, part);
+        seq += part;
+        bytes -= part;
+    }
 }

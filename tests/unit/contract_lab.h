@@ -95,6 +95,8 @@ const struct chimney_tcp_delegated *lab_state(struct lab *lab, int end, struct h
 /** The target at @end asks for the connection back. */
 void lab_retrieve(struct lab *lab, int end, struct host_conn *conn,
                   enum chimney_upload_reason reason);
+/** The reason of the last retrieve the host was told for the connection, or CHIMNEY_REASON_NONE. */
+uint32_t lab_retrieved(const struct lab *lab, int end, const struct host_conn *conn);
 /** Sends @bytes at one end. */
 void lab_send(struct lab *lab, int end, struct lab_pair *pair, uint32_t bytes);
 /** Runs for @ns of virtual time, or one round without time passing. */
@@ -135,7 +137,8 @@ void lab_peer_send(struct lab *lab, struct lab_pair *pair, struct lab_segment *s
 void lab_put(struct lab *lab, const uint8_t *frame, uint32_t length);
 /** An acknowledgement of everything up to @ack with @window (raw). */
 void lab_peer_ack(struct lab *lab, struct lab_pair *pair, uint32_t ack, uint16_t window);
-/** In-order data: @bytes from sequence number @seq. */
+/** Data: @bytes from sequence number @seq, in segments of LAB_PEER_MSS. */
+#define LAB_PEER_MSS 1408u
 void lab_peer_data(struct lab *lab, struct lab_pair *pair, uint32_t seq, uint32_t bytes);
 
 #endif

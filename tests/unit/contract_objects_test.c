@@ -345,7 +345,7 @@ static void sharing(void **state)
  * Without the verifier: reserved fields are full of values the target must hand back, and the
  * target's own are full of values it must not believe.
  */
-/* rows: C17 C20 C21 C28 C91 C136 */
+/* rows: C17 C20 C21 C22 C28 C91 C136 */
 static void reserved_fields(void **state)
 {
     struct lab_side *side = &lab.side[0];

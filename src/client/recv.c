@@ -157,7 +157,7 @@ static ssize_t receive_step(struct chimney_conn *c, struct receive *r)
 
 static ssize_t receive_pieces(struct chimney_conn *c, struct receive *r)
 {
-    struct sleeper sleeper = {.restart = true, .peek = (r->flags & MSG_PEEK) != 0};
+    struct sleeper sleeper = {.peek = (r->flags & MSG_PEEK) != 0};
     size_t low = (size_t)atomic_load_explicit(&c->receive_low, memory_order_relaxed);
     size_t len = r->p.left, target, total = 0;
     int64_t patience = 0;
@@ -192,6 +192,7 @@ static ssize_t receive_pieces(struct chimney_conn *c, struct receive *r)
         if (sleeper.deadline == 0)
             sleeper.deadline = client_deadline(atomic_load(&c->receive_timeout_ns));
         sleeper.need = sleeper.peek ? total + 1 : target - total < low ? target - total : low;
+        sleeper.restart = total == 0; /* a count is returned, not restarted */
         err = conn_sleep(c, POLLIN, &sleeper);
         if (err != 0)
             return total > 0 ? (ssize_t)total : client_fail(-err);
@@ -200,7 +201,9 @@ static ssize_t receive_pieces(struct chimney_conn *c, struct receive *r)
 
 EXPORT ssize_t chimney_recvv(struct chimney_conn *c, const struct iovec *iov, int count, int flags)
 {
-    struct receive r = {.flags = flags};
+    /* Urgent data and the error queue are never waited for. */
+    struct receive r = {.flags =
+                            (flags & (MSG_OOB | MSG_ERRQUEUE)) != 0 ? flags | MSG_DONTWAIT : flags};
     int err = pieces_init(&r.p, iov, count);
     ssize_t n;
 

@@ -104,7 +104,7 @@ static ssize_t send_fail(int err, int flags)
 
 static ssize_t send_pieces(struct chimney_conn *c, struct pieces *p, int flags)
 {
-    struct sleeper sleeper = {.restart = true};
+    struct sleeper sleeper = {0};
     int64_t patience = 0;
     ssize_t total = 0, n;
     int err = conn_take_error(c);
@@ -131,6 +131,7 @@ static ssize_t send_pieces(struct chimney_conn *c, struct pieces *p, int flags)
         }
         if (sleeper.deadline == 0)
             sleeper.deadline = client_deadline(atomic_load(&c->send_timeout_ns));
+        sleeper.restart = total == 0; /* a count is returned, not restarted */
         err = conn_sleep(c, POLLOUT, &sleeper);
         if (err != 0)
             return total > 0 ? total : client_fail(-err);

@@ -70,9 +70,13 @@ static int futex_wait(_Atomic uint32_t *word, uint32_t value, const struct sleep
  */
 static bool signals_restart(void)
 {
-    struct sigaction act;
-
     for (int sig = 1; sig <= SIGRTMAX; sig++) {
+        struct sigaction act = {.sa_handler = SIG_DFL};
+
+        /* A thread that sleeps commits no faults. */
+        if (sig == SIGSEGV || sig == SIGBUS || sig == SIGFPE || sig == SIGILL || sig == SIGTRAP ||
+            sig == SIGABRT || sig == SIGSYS)
+            continue;
         if (sigaction(sig, NULL, &act) != 0 || (act.sa_flags & SA_RESTART) != 0)
             continue;
         if ((act.sa_flags & SA_SIGINFO) != 0 ||

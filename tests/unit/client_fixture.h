@@ -379,11 +379,11 @@ static inline bool relay_write(int fd, struct bytes *b)
     return true;
 }
 
-static inline void relay_read_q(struct relay *r)
+static inline void relay_read_q(struct relay *r, size_t limit)
 {
     int one = 1, n;
 
-    while (!r->q_end && r->up.len < 4 * FIXTURE_HIGH) {
+    while (!r->q_end && r->up.len < limit) {
         n = relay_read(r->q, &r->up, 65536);
         setsockopt(r->q, IPPROTO_TCP, TCP_QUICKACK, &one, sizeof(one));
         if (n == -1)
@@ -412,12 +412,9 @@ static inline bool relay_offload(struct fixture *f, struct relay *r)
         goto abort;
     /* What the program has sent. */
     deadline = now_ns() + 2000 * MS;
-    while (queued_of(r->p, SIOCOUTQ) > 0 && !r->q_end && now_ns() < deadline) {
-        relay_read_q(r);
-        if (r->up.len >= 4 * FIXTURE_HIGH)
-            relay_write(r->t, &r->up);
-    }
-    relay_read_q(r);
+    while (queued_of(r->p, SIOCOUTQ) > 0 && !r->q_end && now_ns() < deadline)
+        relay_read_q(r, SIZE_MAX);
+    relay_read_q(r, SIZE_MAX);
     if (r->q_end || queued_of(r->p, SIOCOUTQ) > 0 || queued_of(r->q, SIOCINQ) > 0)
         goto abort;
     /* What it has not read. */
@@ -599,9 +596,9 @@ static inline bool relay_round(struct fixture *f, struct relay *r)
         return false;
     if (r->q >= 0) {
         if (r->up.len < FIXTURE_HIGH)
-            relay_read_q(r);
+            relay_read_q(r, FIXTURE_HIGH);
         if (!relay_write(r->q, &r->down)) {
-            relay_read_q(r); /* what came before the reset */
+            relay_read_q(r, SIZE_MAX); /* what came before the reset */
             r->q_end = r->q_reset = true;
             r->down.len = 0;
         }
@@ -1096,10 +1093,13 @@ static UNUSED void fixture_stop(struct fixture *f)
 /** A connection through the relay: *@program is for chimney_attach(), *@peer a plain socket. */
 static UNUSED int fixture_pair(struct fixture *f, int *program, int *peer)
 {
-    int a[2], b[2], i;
+    int a[2], b[2], i, small = 100000;
 
     tcp_pair(a);
     tcp_pair(b);
+    /* A connection that is stuck should be so soon. */
+    MUST(setsockopt(b[0], SOL_SOCKET, SO_SNDBUF, &small, sizeof(small)) == 0);
+    MUST(setsockopt(b[1], SOL_SOCKET, SO_RCVBUF, &small, sizeof(small)) == 0);
     pthread_mutex_lock(&f->lock);
     for (i = 0; i < FIXTURE_RELAYS && f->relays[i].used; i++)
         ;

@@ -194,7 +194,8 @@ static void expect_seen(struct steer *s, unsigned steered, unsigned passed)
     last = now;
 }
 
-/* Plain segments are steered, all others are the kernel's.  rows: C325 C326 */
+/* Plain segments are steered, all others are the kernel's. */
+/* rows: C325 C326 */
 static void seeing(void)
 {
     const struct steer_mode steered = {.steer = true, .guard_out = true};
@@ -483,7 +484,6 @@ static void expect_no_route(struct route_table *t, const char *remote, int expec
         LAB_FAIL("route to %s: %s, expected %s", remote, strerror(-error), strerror(-expected));
 }
 
-/* rows: C32 C33 C36 */
 static void routes(void)
 {
     static const uint8_t new_mac[6] = {2, 0, 0, 0, 0, 9};

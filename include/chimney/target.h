@@ -7,8 +7,8 @@
  * shared memory ask for; docs/contract.md gives the reasons:
  *
  *  1. Application data travels in *streams*, byte rings the host lends with the connection, instead
- *     of chains of buffer lists.  A send request is a span of the send stream; it completes when the
- *     peer has acknowledged its end.
+ *     of chains of buffer lists.  A send request is a span of the send stream; it completes when
+ * the peer has acknowledged its end.
  *  2. Queued initiates are processed when the host has re-read the capabilities after a RESUME.  A
  *     host may take such a connection back into its own stack in the meantime and write fresh state
  *     into the still unread block: a target that never resumes does no harm.
@@ -185,8 +185,8 @@ struct chimney_tcp_delegated {
     uint32_t snd_max_possible; /* ours: sent perhaps up to here; >= snd_max */
     uint32_t snd_wnd, max_snd_wnd, snd_wl1;
     uint32_t cwnd, ssthresh;
-    uint32_t srtt;   /* ticks * 8 (C64); wider than NDIS's USHORT */
-    uint32_t rttvar; /* ticks * 4 (C65) */
+    uint32_t srtt;                     /* ticks * 8 (C64); wider than NDIS's USHORT */
+    uint32_t rttvar;                   /* ticks * 4 (C65) */
     uint32_t ts_recent, ts_recent_age; /* C66 */
     uint32_t ts_time; /* sending timestamp clock, in its own unit, milliseconds (C67) */
     uint32_t ts_last; /* ours: highest stamp ever sent */
@@ -194,11 +194,11 @@ struct chimney_tcp_delegated {
     uint8_t dup_ack_count, snd_wnd_probe_count;
     uint8_t ka_probe_count, retransmit_count;
     uint32_t ka_timeout_delta, retransmit_timeout_delta; /* CHIMNEY_TIMER_OFF, 0: due (C72, C74) */
-    uint32_t reordering; /* ours: segments */
-    uint32_t dwnd;       /* NDIS 6.1, undocumented: carried, not interpreted (C79) */
+    uint32_t reordering;                                 /* ours: segments */
+    uint32_t dwnd; /* NDIS 6.1, undocumented: carried, not interpreted (C79) */
     union {
-        struct chimney_span send_data;  /* initiate, terminate: SendDataHead/Tail (C75) */
-        uint32_t send_backlog_size;     /* query (C76) */
+        struct chimney_span send_data; /* initiate, terminate: SendDataHead/Tail (C75) */
+        uint32_t send_backlog_size;    /* query (C76) */
     };
     union {
         struct chimney_span buffered_data; /* initiate, terminate: acknowledged, not yet consumed,
@@ -233,11 +233,11 @@ struct chimney_tcp_state_all {
 /** NDIS_TCP_CONNECTION_OFFLOAD.  Changes only between PAUSE and RESUME (C364). */
 struct chimney_capabilities {
     struct chimney_header header;
-    uint32_t encapsulation; /* at least IEEE_802_3 (C378) */
+    uint32_t encapsulation;          /* at least IEEE_802_3 (C378) */
     bool support_ipv4, support_ipv6; /* at least one (C379) */
     bool support_ipv6_extension_headers;
-    bool support_sack; /* C381 */
-    uint32_t tcp_connection_offload_capacity; /* both families together (C382) */
+    bool support_sack;                         /* C381 */
+    uint32_t tcp_connection_offload_capacity;  /* both families together (C382) */
     uint32_t path_capacity, neighbor_capacity; /* ours */
     uint32_t max_path_mtu;                     /* ours: above it PATH_MTU (C177) */
     uint32_t max_rcv_wnd;                      /* ours: above it TCP_RCV_WINDOW (C175) */
@@ -262,7 +262,8 @@ struct chimney_statistics {
     uint64_t in_receives, in_octets, in_delivers, out_requests, out_octets;
     uint32_t in_header_errors, in_truncated_packets, in_discards, out_discards, out_no_routes;
     uint64_t in_segments, out_segments;
-    uint32_t currently_established, reset_established, retransmitted_segments, in_errors, out_resets;
+    uint32_t currently_established, reset_established, retransmitted_segments, in_errors,
+        out_resets;
 };
 
 /* ---------------------------------------------------------------------------------------------
@@ -274,10 +275,10 @@ struct chimney_statistics {
  * target's until forward_complete(); the structure must be in writable memory.
  */
 struct chimney_segment {
-    const uint8_t *frame;   /* the whole frame it came in */
+    const uint8_t *frame; /* the whole frame it came in */
     uint32_t frame_length;
-    uint32_t tcp_offset;    /* the TCP header within it (C314) */
-    void *target_reserved;  /* the target's own until it completes */
+    uint32_t tcp_offset;   /* the TCP header within it (C314) */
+    void *target_reserved; /* the target's own until it completes */
 };
 
 struct chimney_target_ops {
@@ -300,7 +301,8 @@ struct chimney_target_ops {
      */
     chimney_status (*send)(struct chimney_target *, struct chimney_cell *cell, uint64_t end);
     chimney_status (*receive)(struct chimney_target *, struct chimney_cell *cell, uint64_t tail);
-    chimney_status (*disconnect)(struct chimney_target *, struct chimney_cell *cell, uint32_t flags);
+    chimney_status (*disconnect)(struct chimney_target *, struct chimney_cell *cell,
+                                 uint32_t flags);
     chimney_status (*forward)(struct chimney_target *, struct chimney_cell *cell,
                               const struct chimney_segment *segment);
 
@@ -309,7 +311,8 @@ struct chimney_target_ops {
      * initiates that were queued are processed then, not before (see the head comment).
      */
     void (*get_capabilities)(struct chimney_target *, struct chimney_capabilities *out);
-    /** OID_TCP_CONNECTION_OFFLOAD_PARAMETERS: FAILURE if a value cannot be used, nothing changed. */
+    /** OID_TCP_CONNECTION_OFFLOAD_PARAMETERS: FAILURE if a value cannot be used, nothing changed.
+     */
     chimney_status (*set_parameters)(struct chimney_target *, const struct chimney_parameters *);
     /** Counters of @family (4 or 6). */
     void (*get_statistics)(struct chimney_target *, int family, struct chimney_statistics *out);
@@ -373,8 +376,8 @@ struct chimney_host_ops *chimney_host_ops_init(struct chimney_host_ops *out,
 /**
  * True if no entry is missing that has no honest default: the five state verbs, the four data verbs
  * and bind (C86, C87); the eight completions, receive_indicate and event (C88, C89).  A verb has to
- * be completed later and only the target has a later; a host that ignores a completion loses a tree.
- * Whoever couples a host to a target asks both and refuses.
+ * be completed later and only the target has a later; a host that ignores a completion loses a
+ * tree. Whoever couples a host to a target asks both and refuses.
  */
 bool chimney_target_ops_complete(const struct chimney_target_ops *ops);
 bool chimney_host_ops_complete(const struct chimney_host_ops *ops);

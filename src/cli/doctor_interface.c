@@ -126,9 +126,10 @@ static void check_peer(struct doctor *d, const struct interface *i, bool named)
     struct interface peer;
 
     if (!interface_peer(i, &peer, netns, sizeof(netns))) {
-        snprintf(change, sizeof(change),
-                 "if frames are tagged, where the other end is (index %d): ethtool -K PEER txvlan off",
-                 i->peer);
+        snprintf(
+            change, sizeof(change),
+            "if frames are tagged, where the other end is (index %d): ethtool -K PEER txvlan off",
+            i->peer);
         doctor_say(d, VERDICT_OK, "peer", change,
                    "the other end is in a namespace without a name and was not looked at");
         return;

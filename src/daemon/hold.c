@@ -12,7 +12,10 @@ void hold_table_init(struct hold_table *table, uint64_t seed)
     table->seed = seed;
 }
 
-void hold_table_free(struct hold_table *table) { pthread_mutex_destroy(&table->lock); }
+void hold_table_free(struct hold_table *table)
+{
+    pthread_mutex_destroy(&table->lock);
+}
 
 static struct hold **bucket_of(struct hold_table *table, const struct flow_key *key)
 {

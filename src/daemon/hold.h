@@ -18,7 +18,8 @@
 #include <chimney/target.h>
 #include "wire/wire.h"
 
-/** Frames and bytes one connection may hold; beyond it frames are dropped (the peer retransmits). */
+/** Frames and bytes one connection may hold; beyond it frames are dropped (the peer retransmits).
+ */
 #define HOLD_MAX_FRAMES 8192u
 #define HOLD_MAX_BYTES (16u << 20)
 #define HOLD_BUCKETS 4096u
@@ -55,7 +56,8 @@ void hold_open(struct hold_table *table, struct hold *hold, const struct flow_ke
 bool hold_put(struct hold_table *table, const struct flow_key *key, const uint8_t *frame,
               uint32_t length);
 /** Next frame not yet read; the frame stays until hold_close().  False: none now. */
-bool hold_next(struct hold_table *table, struct hold *hold, const uint8_t **frame, uint32_t *length);
+bool hold_next(struct hold_table *table, struct hold *hold, const uint8_t **frame,
+               uint32_t *length);
 /** The same, as the frame's own record; NULL: none now. */
 struct hold_frame *hold_next_frame(struct hold_table *table, struct hold *hold);
 void hold_rewind(struct hold_table *table, struct hold *hold);

@@ -4,8 +4,8 @@
  * stream indices, wake-ups of programs, and messages to the control thread; kicks of the programs
  * become sends and receives.
  *
- * What a program writes into its slot is read once, compared with our own figures, and believed only
- * if it is possible.  If it is not, the connection is taken back (MAIL_CORRUPT), nothing else.
+ * What a program writes into its slot is read once, compared with our own figures, and believed
+ * only if it is possible.  If it is not, the connection is taken back (MAIL_CORRUPT), nothing else.
  */
 #include "daemon/daemon.h"
 
@@ -63,14 +63,14 @@ void slot_set_route(struct conn *c, enum stream_route route)
 static void post_done(struct chimney_host *host, enum tree_verb verb, struct chimney_block *root)
 {
     struct port_ctx *p = (struct port_ctx *)host;
-    struct mail mail = { .kind = MAIL_DONE, .port = p, .verb = verb, .root = root };
+    struct mail mail = {.kind = MAIL_DONE, .port = p, .verb = verb, .root = root};
 
     mailbox_post(&p->daemon->to_control, &mail);
 }
 
 /*
- * The connection runs from here.  Its held frames and its route follow in host_started(), after this
- * completion has returned: the contract forbids a forward before (C321).
+ * The connection runs from here.  Its held frames and its route follow in host_started(), after
+ * this completion has returned: the contract forbids a forward before (C321).
  */
 static bool started_block(void *arg, struct chimney_block *block, struct chimney_block *parent)
 {
@@ -146,7 +146,7 @@ static void on_event(struct chimney_host *host, void *handle, enum chimney_event
                      uint32_t info)
 {
     struct port_ctx *p = (struct port_ctx *)host;
-    struct mail mail = { .kind = MAIL_EVENT, .port = p, .conn = handle, .event = type, .info = info };
+    struct mail mail = {.kind = MAIL_EVENT, .port = p, .conn = handle, .event = type, .info = info};
 
     if (type != TcpIndicateSendBacklogChange)
         mailbox_post(&p->daemon->to_control, &mail);
@@ -156,14 +156,15 @@ static void on_status(struct chimney_host *host, chimney_status status, const vo
                       size_t length)
 {
     struct port_ctx *p = (struct port_ctx *)host;
-    struct mail mail = { .kind = MAIL_STATUS, .port = p, .status = status };
+    struct mail mail = {.kind = MAIL_STATUS, .port = p, .status = status};
 
     if (status == NDIS_STATUS_OFFLOAD_RESUME && length == sizeof(mail.caps))
         memcpy(&mail.caps, buffer, sizeof(mail.caps));
     mailbox_post(&p->daemon->to_control, &mail);
 }
 
-/* The host closes by uploading first: it has no disconnect open, and forwards are not waited for. */
+/* The host closes by uploading first: it has no disconnect open, and forwards are not waited for.
+ */
 static void on_disconnect_complete(struct chimney_host *host, void *handle, chimney_status status)
 {
     (void)host;
@@ -172,8 +173,8 @@ static void on_disconnect_complete(struct chimney_host *host, void *handle, chim
 }
 
 /*
- * A held frame the target did not take because an upload began in between goes into the kernel after
- * it; the peer would send it again, this is faster.
+ * A held frame the target did not take because an upload began in between goes into the kernel
+ * after it; the peer would send it again, this is faster.
  */
 static void on_forward_complete(struct chimney_host *host, void *handle,
                                 const struct chimney_segment *segment, chimney_status status)
@@ -203,7 +204,8 @@ static void on_neighbor_query(struct chimney_host *host, struct chimney_block *b
  * the thaw has asked for a new one.  And if the program has closed the connection meanwhile the
  * kernel would answer it with a reset.
  */
-static void on_receive(struct chimney_host *host, int ifindex, const uint8_t *frame, uint32_t length)
+static void on_receive(struct chimney_host *host, int ifindex, const uint8_t *frame,
+                       uint32_t length)
 {
     struct port_ctx *p = (struct port_ctx *)host;
     struct daemon *d = p->daemon;
@@ -236,7 +238,7 @@ const struct chimney_host_ops daemon_host_ops = {
 
 static void conn_corrupt(struct daemon *d, struct conn *c)
 {
-    struct mail mail = { .kind = MAIL_CORRUPT, .port = c->port, .conn = c };
+    struct mail mail = {.kind = MAIL_CORRUPT, .port = c->port, .conn = c};
 
     if (c->w_corrupt)
         return;
@@ -297,15 +299,15 @@ static void forward_held(struct daemon *d, struct conn *c)
 
         if (wire_parse(f->data, f->length, true, &packet) != WIRE_OK)
             continue;
-        f->segment = (struct chimney_segment){ f->data, f->length, packet.tcp_offset, NULL };
+        f->segment = (struct chimney_segment){f->data, f->length, packet.tcp_offset, NULL};
         c->w_forwards++;
         top->ops->forward(top, &c->cell, &f->segment);
     }
 }
 
 /*
- * Connections whose initiate has completed: first the held frames, and when the target has completed
- * all of them (they are its until then), the program.
+ * Connections whose initiate has completed: first the held frames, and when the target has
+ * completed all of them (they are its until then), the program.
  */
 void host_started(struct daemon *d)
 {
@@ -313,7 +315,7 @@ void host_started(struct daemon *d)
 
     while (*link) {
         struct conn *c = *link;
-        struct mail mail = { .kind = MAIL_STARTED, .port = c->port, .conn = c };
+        struct mail mail = {.kind = MAIL_STARTED, .port = c->port, .conn = c};
 
         forward_held(d, c);
         if (c->w_forwards > 0 || !hold_close(&d->holds, &c->hold)) {
@@ -341,4 +343,7 @@ static bool stop_block(void *arg, struct chimney_block *block, struct chimney_bl
     return true;
 }
 
-void host_terminating(struct chimney_block *root) { tree_walk(root, stop_block, NULL); }
+void host_terminating(struct chimney_block *root)
+{
+    tree_walk(root, stop_block, NULL);
+}

@@ -15,16 +15,16 @@
 
 enum mail_kind {
     /* to the worker */
-    MAIL_VERB,     /* target, verb, root */
-    MAIL_CALL,     /* run a function, then signal */
-    MAIL_CAPS,     /* re-read the capabilities after a RESUME */
+    MAIL_VERB, /* target, verb, root */
+    MAIL_CALL, /* run a function, then signal */
+    MAIL_CAPS, /* re-read the capabilities after a RESUME */
     /* to the control thread */
-    MAIL_DONE,     /* port, verb, root: completed */
-    MAIL_STATUS,   /* port, status indication, caps with RESUME */
-    MAIL_EVENT,    /* conn, event, info */
-    MAIL_CORRUPT,  /* conn: the program wrote nonsense into its slot */
-    MAIL_BREACH,   /* port: the verifier's line, text */
-    MAIL_STARTED,  /* conn: route is STREAM */
+    MAIL_DONE,    /* port, verb, root: completed */
+    MAIL_STATUS,  /* port, status indication, caps with RESUME */
+    MAIL_EVENT,   /* conn, event, info */
+    MAIL_CORRUPT, /* conn: the program wrote nonsense into its slot */
+    MAIL_BREACH,  /* port: the verifier's line, text */
+    MAIL_STARTED, /* conn: route is STREAM */
 };
 
 struct mail {

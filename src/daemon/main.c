@@ -62,14 +62,17 @@ void daemon_log(const char *format, ...)
 
 void daemon_watch(struct daemon *d, int fd, void *tag, uint32_t events)
 {
-    struct epoll_event ev = { .events = events, .data.ptr = tag };
+    struct epoll_event ev = {.events = events, .data.ptr = tag};
 
     (void)fd;
     if (epoll_ctl(d->epoll_fd, EPOLL_CTL_ADD, fd, &ev) < 0 && errno == EEXIST)
         epoll_ctl(d->epoll_fd, EPOLL_CTL_MOD, fd, &ev);
 }
 
-void daemon_unwatch(struct daemon *d, int fd) { epoll_ctl(d->epoll_fd, EPOLL_CTL_DEL, fd, NULL); }
+void daemon_unwatch(struct daemon *d, int fd)
+{
+    epoll_ctl(d->epoll_fd, EPOLL_CTL_DEL, fd, NULL);
+}
 
 /* ---- options -------------------------------------------------------------------------------- */
 
@@ -99,15 +102,15 @@ static int parse_options(struct daemon_options *o, int argc, char **argv)
 {
     enum { OPT_RUNDIR = 256, OPT_MAX, OPT_AUTO, OPT_GENERIC, OPT_NO_VERIFIER };
     static const struct option options[] = {
-        { "port", required_argument, NULL, 'p' },
-        { "rundir", required_argument, NULL, OPT_RUNDIR },
-        { "max-connections", required_argument, NULL, OPT_MAX },
-        { "auto", no_argument, NULL, OPT_AUTO },
-        { "generic", no_argument, NULL, OPT_GENERIC },
-        { "no-verifier", no_argument, NULL, OPT_NO_VERIFIER },
-        { "help", no_argument, NULL, 'h' },
-        { "version", no_argument, NULL, 'V' },
-        { NULL, 0, NULL, 0 },
+        {"port", required_argument, NULL, 'p'},
+        {"rundir", required_argument, NULL, OPT_RUNDIR},
+        {"max-connections", required_argument, NULL, OPT_MAX},
+        {"auto", no_argument, NULL, OPT_AUTO},
+        {"generic", no_argument, NULL, OPT_GENERIC},
+        {"no-verifier", no_argument, NULL, OPT_NO_VERIFIER},
+        {"help", no_argument, NULL, 'h'},
+        {"version", no_argument, NULL, 'V'},
+        {NULL, 0, NULL, 0},
     };
     const char *env = getenv("CHIMNEY_RUNDIR");
     char *end;
@@ -199,7 +202,7 @@ static int lock_rundir(struct daemon *d, char *err, size_t errlen)
 static void on_breach(void *arg, int row, const char *who, const char *line)
 {
     struct port_ctx *p = arg;
-    struct mail mail = { .kind = MAIL_BREACH, .port = p };
+    struct mail mail = {.kind = MAIL_BREACH, .port = p};
 
     snprintf(mail.text, sizeof(mail.text), "C%d broken by %s: %s", row, who, line);
     mailbox_post(&p->daemon->to_control, &mail);
@@ -208,9 +211,9 @@ static void on_breach(void *arg, int row, const char *who, const char *line)
 static int open_port(struct daemon *d, struct port_ctx *p, const char *name, char *err,
                      size_t errlen)
 {
-    struct target_config config = { .max_connections = d->options.max_connections,
-                                    .fin_policy = TCP_FIN_HOLD };
-    struct xsk_config xsk = { .ifname = p->ifname };
+    struct target_config config = {.max_connections = d->options.max_connections,
+                                   .fin_policy = TCP_FIN_HOLD};
+    struct xsk_config xsk = {.ifname = p->ifname};
     struct chimney_parameters parameters;
     int rc;
 
@@ -252,7 +255,7 @@ static int open_port(struct daemon *d, struct port_ctx *p, const char *name, cha
     }
     p->top->ops->bind(p->top, &daemon_host_ops, (struct chimney_host *)p);
     parameters = (struct chimney_parameters){
-        .header = { 0, CHIMNEY_REVISION, sizeof(parameters) },
+        .header = {0, CHIMNEY_REVISION, sizeof(parameters)},
         .ticks_per_second = 1000000,
         .tcp_ack_frequency = 2,
         .tcp_delayed_ack_ticks = 40000,
@@ -300,8 +303,8 @@ static int open_loop(struct daemon *d, char *err, size_t errlen)
     d->signal_fd = signalfd(-1, &signals, SFD_NONBLOCK | SFD_CLOEXEC);
     d->timer_fd = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC);
     d->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
-    if (d->signal_fd < 0 || d->timer_fd < 0 || d->epoll_fd < 0 ||
-        mailbox_init(&d->to_worker) < 0 || mailbox_init(&d->to_control) < 0) {
+    if (d->signal_fd < 0 || d->timer_fd < 0 || d->epoll_fd < 0 || mailbox_init(&d->to_worker) < 0 ||
+        mailbox_init(&d->to_control) < 0) {
         snprintf(err, errlen, "setting up: %s", strerror(errno));
         return -errno;
     }
@@ -310,8 +313,8 @@ static int open_loop(struct daemon *d, char *err, size_t errlen)
 
 static int start(struct daemon *d, char *err, size_t errlen)
 {
-    struct rlimit files = { 1 << 20, 1 << 20 };
-    struct steer_config config = { 0 };
+    struct rlimit files = {1 << 20, 1 << 20};
+    struct steer_config config = {0};
     uint64_t seed = 0;
     int rc;
 
@@ -399,12 +402,15 @@ static void on_signal(struct daemon *d)
     }
 }
 
-static void on_route(void *arg, const struct route_event *event) { paths_changed(arg, event); }
+static void on_route(void *arg, const struct route_event *event)
+{
+    paths_changed(arg, event);
+}
 
 static void arm_timer(struct daemon *d)
 {
     uint64_t next = move_next_tick(d), now = daemon_now();
-    struct itimerspec spec = { 0 };
+    struct itimerspec spec = {0};
 
     if (d->stopping && next > now + 20000000)
         next = now + 20000000;

@@ -103,7 +103,10 @@ struct path_obj *paths_get(struct daemon *d, struct port_ctx **port, const struc
     return path;
 }
 
-void paths_put(struct path_obj *path) { path->refs--; }
+void paths_put(struct path_obj *path)
+{
+    path->refs--;
+}
 
 static void free_path(struct port_ctx *p, struct path_obj *path)
 {
@@ -130,16 +133,16 @@ static void free_neighbor(struct port_ctx *p, struct neighbor_obj *n)
 
 static void post_verb(struct port_ctx *p, enum tree_verb verb, struct chimney_block *root)
 {
-    struct mail mail = { .kind = MAIL_VERB, .port = p, .verb = verb, .root = root };
+    struct mail mail = {.kind = MAIL_VERB, .port = p, .verb = verb, .root = root};
 
     worker_post(p->daemon, &mail);
 }
 
 static struct chimney_block *path_block(struct path_obj *path, bool delegated)
 {
-    enum chimney_state_type type = path->family == 4
-                                       ? (delegated ? Ip4OffloadDelegatedState : Ip4OffloadCachedState)
-                                       : (delegated ? Ip6OffloadDelegatedState : Ip6OffloadCachedState);
+    enum chimney_state_type type =
+        path->family == 4 ? (delegated ? Ip4OffloadDelegatedState : Ip4OffloadCachedState)
+                          : (delegated ? Ip6OffloadDelegatedState : Ip6OffloadCachedState);
     struct chimney_block *b = tree_block_init(path->block, type);
 
     b->cell = &path->cell;
@@ -235,7 +238,7 @@ static void upload_path(struct daemon *d, struct path_obj *path, const char *why
 static void reexamine_port(struct daemon *d, struct port_ctx *p)
 {
     for (struct path_obj *path = p->paths; path; path = path->next) {
-        struct flow_key key = { .family = path->family };
+        struct flow_key key = {.family = path->family};
         struct route_entry route;
         int rc;
 

@@ -7,12 +7,11 @@
  * them.  The daemon treats every field as hostile.  Data never goes this way: see stream/.
  *
  *   HELLO    program -> daemon: version.  Answer: arena memfd and kick eventfd (2 descriptors).
- *   ATTACH   program -> daemon: a connected TCP socket (1 descriptor), flags.  Answer: slot, conn_id,
- *            or error (errno) and a line.  The daemon keeps a duplicate until DETACH.
- *   DETACH   program -> daemon: slot.  The connection is brought back to the kernel if it is not
- *            there, the duplicate is closed, then it is answered: the socket is plain again.
- *   UPLOAD   program -> daemon: slot, reason.  As DETACH but the connection stays attached: "what
- *            offload cannot do, upload does".
+ *   ATTACH   program -> daemon: a connected TCP socket (1 descriptor), flags.  Answer: slot,
+ * conn_id, or error (errno) and a line.  The daemon keeps a duplicate until DETACH. DETACH program
+ * -> daemon: slot.  The connection is brought back to the kernel if it is not there, the duplicate
+ * is closed, then it is answered: the socket is plain again. UPLOAD   program -> daemon: slot,
+ * reason.  As DETACH but the connection stays attached: "what offload cannot do, upload does".
  *   OFFLOAD  program -> daemon: slot.  Asks for an offload; refused with a status while paused.
  *   SET      program -> daemon: wait set number.  Answer: eventfd of that set (1 descriptor).
  *   GOODBYE  notice, daemon -> program: the daemon ends; every connection is in the kernel.

@@ -25,7 +25,7 @@
 
 int session_listen(struct daemon *d, char *err, size_t errlen)
 {
-    struct sockaddr_un addr = { .sun_family = AF_UNIX };
+    struct sockaddr_un addr = {.sun_family = AF_UNIX};
     int fd, n;
 
     n = snprintf(addr.sun_path, sizeof(addr.sun_path), "%s/%s", d->options.rundir,
@@ -51,12 +51,12 @@ int session_listen(struct daemon *d, char *err, size_t errlen)
 /* Sends one message with up to two descriptors.  A program that does not read loses its session. */
 static void session_send(struct session *s, const struct protocol_message *m, const int *fds, int n)
 {
-    struct iovec iov = { (void *)m, sizeof(*m) };
+    struct iovec iov = {(void *)m, sizeof(*m)};
     union {
         char bytes[CMSG_SPACE(2 * sizeof(int))];
         struct cmsghdr align;
     } control;
-    struct msghdr msg = { .msg_iov = &iov, .msg_iovlen = 1 };
+    struct msghdr msg = {.msg_iov = &iov, .msg_iovlen = 1};
 
     if (s->dead)
         return;
@@ -80,7 +80,7 @@ static void session_send(struct session *s, const struct protocol_message *m, co
 void session_answer(struct session *s, uint32_t op, uint32_t serial, struct conn *c, int error,
                     chimney_status status, const char *text)
 {
-    struct protocol_message m = { .op = op, .serial = serial, .error = error, .status = status };
+    struct protocol_message m = {.op = op, .serial = serial, .error = error, .status = status};
 
     if (c) {
         m.slot = c->slot;
@@ -93,7 +93,7 @@ void session_answer(struct session *s, uint32_t op, uint32_t serial, struct conn
 static void session_add_fn(struct daemon *d, void *arg)
 {
     struct session *s = arg;
-    struct epoll_event ev = { .events = EPOLLIN, .data.fd = s->kick_fd };
+    struct epoll_event ev = {.events = EPOLLIN, .data.fd = s->kick_fd};
 
     d->w_sessions[d->w_session_count++] = s;
     epoll_ctl(d->w_epoll_fd, EPOLL_CTL_ADD, s->kick_fd, &ev);
@@ -219,8 +219,8 @@ static struct conn *session_conn(struct session *s, const struct protocol_messag
 
 static void do_hello(struct session *s, const struct protocol_message *m)
 {
-    struct protocol_message answer = { .op = PROTOCOL_HELLO, .serial = m->serial };
-    int fds[2] = { s->arena.fd, s->kick_fd };
+    struct protocol_message answer = {.op = PROTOCOL_HELLO, .serial = m->serial};
+    int fds[2] = {s->arena.fd, s->kick_fd};
 
     if (m->slot != PROTOCOL_VERSION) {
         answer.error = EPROTONOSUPPORT;
@@ -267,7 +267,7 @@ static void do_attach(struct daemon *d, struct session *s, const struct protocol
 
 static void do_set(struct session *s, const struct protocol_message *m)
 {
-    struct protocol_message answer = { .op = m->op, .serial = m->serial, .slot = m->slot };
+    struct protocol_message answer = {.op = m->op, .serial = m->serial, .slot = m->slot};
 
     if (m->slot >= STREAM_SETS) {
         session_answer(s, m->op, m->serial, NULL, ENOSPC, 0, "all wait sets are taken");
@@ -300,7 +300,8 @@ static void session_request(struct daemon *d, struct session *s, const struct pr
         return;
     }
     if (wants_conn && (!c || c->want_release)) {
-        session_answer(s, m->op, m->serial, NULL, EBADF, 0, "no connection is attached in this slot");
+        session_answer(s, m->op, m->serial, NULL, EBADF, 0,
+                       "no connection is attached in this slot");
         return;
     }
     switch (m->op) {
@@ -327,8 +328,7 @@ static void session_request(struct daemon *d, struct session *s, const struct pr
     case PROTOCOL_OFFLOAD: {
         bool paused = c->port && c->port->paused;
 
-        session_answer(s, m->op, m->serial, c, paused ? EAGAIN : 0,
-                       paused ? NDIS_STATUS_PAUSED : 0,
+        session_answer(s, m->op, m->serial, c, paused ? EAGAIN : 0, paused ? NDIS_STATUS_PAUSED : 0,
                        paused ? "offloading is paused: it will be done at resume" : NULL);
         move_offload(d, &c, 1, "program");
         break;
@@ -345,15 +345,15 @@ void session_readable(struct daemon *d, struct session *s)
 {
     for (int i = 0; i < SESSION_REQUESTS_PER_WAKE; i++) {
         struct protocol_message m;
-        struct iovec iov = { &m, sizeof(m) };
+        struct iovec iov = {&m, sizeof(m)};
         union {
             char bytes[CMSG_SPACE(4 * sizeof(int))];
             struct cmsghdr align;
         } control;
-        struct msghdr msg = { .msg_iov = &iov,
-                              .msg_iovlen = 1,
-                              .msg_control = control.bytes,
-                              .msg_controllen = sizeof(control.bytes) };
+        struct msghdr msg = {.msg_iov = &iov,
+                             .msg_iovlen = 1,
+                             .msg_control = control.bytes,
+                             .msg_controllen = sizeof(control.bytes)};
         int fd = -1;
         ssize_t n = recvmsg(s->fd, &msg, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
 
@@ -394,7 +394,7 @@ void session_readable(struct daemon *d, struct session *s)
 void session_goodbye(struct daemon *d)
 {
     for (struct session *s = d->sessions; s; s = s->next) {
-        struct protocol_message m = { .op = PROTOCOL_GOODBYE };
+        struct protocol_message m = {.op = PROTOCOL_GOODBYE};
 
         session_send(s, &m, NULL, 0);
     }

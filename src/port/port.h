@@ -2,8 +2,8 @@
 /*
  * Ports: frames in and out.
  *
- * A port is a network interface (or a simulated one) seen as a packet source and sink.  A frame is a
- * view into the port's own memory; it is valid until the call says otherwise.  One thread uses a
+ * A port is a network interface (or a simulated one) seen as a packet source and sink.  A frame is
+ * a view into the port's own memory; it is valid until the call says otherwise.  One thread uses a
  * port (the worker); opening and closing happen when no worker runs.
  */
 #ifndef CHIMNEY_PORT_PORT_H
@@ -26,13 +26,13 @@ struct port_frame {
 
 /** What a port can do.  Limits are properties of the open port, not of the kind. */
 struct port_caps {
-    uint32_t mtu;           /* of the interface, in bytes of IP packet */
-    uint32_t max_frame;     /* largest frame tx_reserve() lends */
-    uint32_t max_super;     /* largest TCP payload of a super-segment it takes; 0: none */
-    bool tx_csum_offload;   /* fills in the transport checksum itself */
-    bool rx_csum_trusted;   /* csum_trusted may be set on received frames */
-    bool rx_csum_partial;   /* a virtual interface: see wire_finish_checksum() */
-    uint16_t queues;        /* receive queues served */
+    uint32_t mtu;         /* of the interface, in bytes of IP packet */
+    uint32_t max_frame;   /* largest frame tx_reserve() lends */
+    uint32_t max_super;   /* largest TCP payload of a super-segment it takes; 0: none */
+    bool tx_csum_offload; /* fills in the transport checksum itself */
+    bool rx_csum_trusted; /* csum_trusted may be set on received frames */
+    bool rx_csum_partial; /* a virtual interface: see wire_finish_checksum() */
+    uint16_t queues;      /* receive queues served */
     uint8_t mac[6];
     int ifindex;
     char name[16];
@@ -80,22 +80,37 @@ static inline void port_rx_release(struct port *p, struct port_frame *f, int n)
 {
     p->ops->rx_release(p, f, n);
 }
-static inline uint8_t *port_tx_reserve(struct port *p) { return p->ops->tx_reserve(p); }
+static inline uint8_t *port_tx_reserve(struct port *p)
+{
+    return p->ops->tx_reserve(p);
+}
 static inline void port_tx_commit(struct port *p, uint32_t len, uint16_t gso)
 {
     p->ops->tx_commit(p, len, gso);
 }
-static inline void port_tx_cancel(struct port *p) { p->ops->tx_cancel(p); }
-static inline void port_tx_flush(struct port *p) { p->ops->tx_flush(p); }
+static inline void port_tx_cancel(struct port *p)
+{
+    p->ops->tx_cancel(p);
+}
+static inline void port_tx_flush(struct port *p)
+{
+    p->ops->tx_flush(p);
+}
 static inline int port_poll_fds(struct port *p, int *fds, int max)
 {
     return p->ops->poll_fds(p, fds, max);
 }
-static inline bool port_link_up(struct port *p) { return p->ops->link_up(p); }
+static inline bool port_link_up(struct port *p)
+{
+    return p->ops->link_up(p);
+}
 static inline void port_get_stats(struct port *p, struct port_stats *s)
 {
     p->ops->get_stats(p, s);
 }
-static inline void port_close(struct port *p) { p->ops->close(p); }
+static inline void port_close(struct port *p)
+{
+    p->ops->close(p);
+}
 
 #endif

@@ -12,18 +12,18 @@ struct sim_link;
 
 /** Behaviour of one direction.  Probabilities are in parts per million. */
 struct sim_impair {
-    uint64_t latency_ns;       /* one way */
-    uint64_t rate_bps;         /* bits per second; 0: unlimited */
-    uint64_t jitter_ns;        /* uniform extra delay, order kept unless reorder_ppm */
-    uint32_t loss_ppm;         /* independent loss */
-    uint32_t burst_ppm;        /* start of a loss burst */
-    uint32_t burst_len;        /* frames lost in a burst */
-    uint32_t dup_ppm;          /* delivered twice */
-    uint32_t corrupt_ppm;      /* one bit flipped */
-    uint32_t reorder_ppm;      /* held back by reorder_ns */
+    uint64_t latency_ns;  /* one way */
+    uint64_t rate_bps;    /* bits per second; 0: unlimited */
+    uint64_t jitter_ns;   /* uniform extra delay, order kept unless reorder_ppm */
+    uint32_t loss_ppm;    /* independent loss */
+    uint32_t burst_ppm;   /* start of a loss burst */
+    uint32_t burst_len;   /* frames lost in a burst */
+    uint32_t dup_ppm;     /* delivered twice */
+    uint32_t corrupt_ppm; /* one bit flipped */
+    uint32_t reorder_ppm; /* held back by reorder_ns */
     uint64_t reorder_ns;
-    uint32_t queue_frames;     /* drop-tail queue at the rate limiter; 0: unlimited */
-    uint32_t mark_frames;      /* ECN: CE-mark ECT frames beyond this queue length; 0: never */
+    uint32_t queue_frames; /* drop-tail queue at the rate limiter; 0: unlimited */
+    uint32_t mark_frames;  /* ECN: CE-mark ECT frames beyond this queue length; 0: never */
 };
 
 /**

@@ -8,13 +8,14 @@
  * rings, send (program to peer) and receive (peer to program).  Pages nobody touched cost nothing,
  * and the daemon gives pages back (hole punching) when a connection goes back to the kernel.
  *
- * Trust.  The program can write to all of it at any time.  The daemon therefore keeps every index it
- * needs in private memory, reads the program's indices once per use, checks them against its own, and
- * treats an impossible value as the end of that connection's offload, never as a reason to stop.
+ * Trust.  The program can write to all of it at any time.  The daemon therefore keeps every index
+ * it needs in private memory, reads the program's indices once per use, checks them against its
+ * own, and treats an impossible value as the end of that connection's offload, never as a reason to
+ * stop.
  *
  * Ordering.  Producers write data, then the index with release; consumers read the index with
- * acquire, then data.  The one place that needs sequential consistency is "I am about to sleep" against
- * "is anybody asleep", in both directions: arm, full fence, look again.
+ * acquire, then data.  The one place that needs sequential consistency is "I am about to sleep"
+ * against "is anybody asleep", in both directions: arm, full fence, look again.
  *
  * Who writes what:      send.head, receive.tail, users, want  - the program
  *                       send.tail, receive.head, route, events, generation - the daemon
@@ -50,8 +51,8 @@ struct stream_ring {
 /*
  * Who carries the connection, as the program's library must know it.  Changed by the daemon only.
  * KERNEL: the socket is an ordinary socket.  STREAM: the socket is parked, data goes through the
- * rings.  MOVING: neither may be touched; wait for events to change.  LOST: the target died with the
- * connection's state; the program gets ECONNRESET.
+ * rings.  MOVING: neither may be touched; wait for events to change.  LOST: the target died with
+ * the connection's state; the program gets ECONNRESET.
  */
 enum stream_route {
     STREAM_ROUTE_KERNEL = 0,
@@ -68,20 +69,22 @@ enum stream_route {
 struct stream_slot {
     /* The daemon writes. */
     _Alignas(STREAM_CACHELINE) _Atomic uint32_t route; /* enum stream_route */
-    _Atomic uint32_t events;      /* futex: incremented at every change that may interest a waiter */
-    _Atomic uint32_t generation;  /* times this slot was offloaded */
-    _Atomic uint32_t ring_size;   /* size in use of both rings while STREAM, a power of two */
-    _Atomic uint32_t send_limit;  /* bytes the program may have outstanding in the send ring */
+    _Atomic uint32_t events;     /* futex: incremented at every change that may interest a waiter */
+    _Atomic uint32_t generation; /* times this slot was offloaded */
+    _Atomic uint32_t ring_size;  /* size in use of both rings while STREAM, a power of two */
+    _Atomic uint32_t send_limit; /* bytes the program may have outstanding in the send ring */
     _Atomic uint32_t send_status; /* NDIS status of the last completed sends */
     _Atomic uint32_t conn_id;     /* the daemon's id of the connection, for messages */
     /* The program writes. */
-    _Alignas(STREAM_CACHELINE) _Atomic uint32_t users; /* calls of the program inside the socket or the
-                                                          rings right now (quiescing, handoff 1.1 step 0) */
-    _Atomic uint32_t waiters;     /* threads sleeping on events */
-    _Atomic uint32_t set;         /* wait set + 1 that wants events of this slot, 0: none */
-    _Atomic uint32_t want;        /* STREAM_READY_* that set waits for */
-    _Atomic uint32_t kicked;      /* in the daemon's kick ring already */
-    /* Both: 1 while the slot is in the ready ring of its set (the daemon sets, the program clears). */
+    _Alignas(STREAM_CACHELINE) _Atomic uint32_t
+        users;                /* calls of the program inside the socket or the
+                                 rings right now (quiescing, handoff 1.1 step 0) */
+    _Atomic uint32_t waiters; /* threads sleeping on events */
+    _Atomic uint32_t set;     /* wait set + 1 that wants events of this slot, 0: none */
+    _Atomic uint32_t want;    /* STREAM_READY_* that set waits for */
+    _Atomic uint32_t kicked;  /* in the daemon's kick ring already */
+    /* Both: 1 while the slot is in the ready ring of its set (the daemon sets, the program clears).
+     */
     _Alignas(STREAM_CACHELINE) _Atomic uint32_t queued;
     struct stream_ring send, receive;
 };
@@ -101,11 +104,11 @@ struct stream_queue {
 struct stream_session {
     uint32_t magic, version;
     uint32_t slots, sets;
-    uint64_t slot_offset, slot_stride; /* slot i is at slot_offset + i * slot_stride */
-    uint64_t ring_offset[2];           /* within a slot: send ring, receive ring */
-    uint64_t kick_offset;              /* struct stream_queue, program to daemon */
+    uint64_t slot_offset, slot_stride;   /* slot i is at slot_offset + i * slot_stride */
+    uint64_t ring_offset[2];             /* within a slot: send ring, receive ring */
+    uint64_t kick_offset;                /* struct stream_queue, program to daemon */
     uint64_t ready_offset, ready_stride; /* struct stream_queue per set, daemon to program */
-    uint64_t size;                     /* of the whole arena */
+    uint64_t size;                       /* of the whole arena */
 };
 
 /** A mapped arena.  Offsets are kept here, in private memory, not read from the arena. */
@@ -130,8 +133,9 @@ struct stream_queue *stream_kick_queue(const struct stream_arena *arena);
 struct stream_queue *stream_ready_queue(const struct stream_arena *arena, uint32_t set);
 
 /**
- * Puts @slot into the queue.  Returns 1 if the consumer sleeps and its eventfd must be written, else
- * 0; -1 if the queue is full (only a hostile or broken peer can cause that: ids are queued once).
+ * Puts @slot into the queue.  Returns 1 if the consumer sleeps and its eventfd must be written,
+ * else 0; -1 if the queue is full (only a hostile or broken peer can cause that: ids are queued
+ * once).
  */
 int stream_queue_push(struct stream_queue *q, uint32_t slot);
 /**

@@ -88,7 +88,8 @@ chimney_status data_forward(struct chimney_target *base, struct chimney_cell *ce
 {
     struct target *t = target_of(base);
     struct target_conn *c = objects_conn(t, cell);
-    struct chimney_segment *own = (struct chimney_segment *)(uintptr_t)segment; /* until completed */
+    struct chimney_segment *own =
+        (struct chimney_segment *)(uintptr_t)segment; /* until completed */
     chimney_status status = NDIS_STATUS_SUCCESS;
     struct wire_packet packet;
 

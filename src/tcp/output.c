@@ -273,8 +273,8 @@ int tcp_output(struct tcp_conn *c, uint32_t max_len, tcp_time now, struct tcp_ou
     if (output_lost(c, limit, now, out) || output_new(c, limit, now, out))
         return 1;
     /*
-     * An ACK that is owed leaves before a probe: the probe's sequence number is old, so the peer may
-     * drop it whole (RFC 9293 3.10.7.4) and would not learn what it acknowledges.
+     * An ACK that is owed leaves before a probe: the probe's sequence number is old, so the peer
+     * may drop it whole (RFC 9293 3.10.7.4) and would not learn what it acknowledges.
      */
     if (c->flags & F_ACK_NOW || c->dup_acks_owed ||
         (c->flags & F_PROBE && c->last_ack != c->rcv_nxt)) {

@@ -241,7 +241,8 @@ uint32_t tcp_send_backlog(const struct tcp_conn *conn);
 
 /**
  * True if larger rings would let the connection go faster: the program keeps up with the peer and
- * the receive ring is what the window ends at, or the send ring is full and the path would take more.
+ * the receive ring is what the window ends at, or the send ring is full and the path would take
+ * more.
  */
 bool tcp_rings_small(const struct tcp_conn *conn);
 

@@ -4,7 +4,8 @@
  *
  * A kernel that sends to a virtual interface of the same machine writes only the pseudo-header sum
  * into the TCP checksum field and marks the packet; AF_XDP does not show the mark (handoff.md
- * section 6).  Such a frame never was on a wire, so finishing the sum is what a NIC would have done.
+ * section 6).  Such a frame never was on a wire, so finishing the sum is what a NIC would have
+ * done.
  */
 #include "wire/wire.h"
 

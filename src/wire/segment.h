@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A TCP segment after parsing, and one before building: the language between the wire and the engine.
+ * A TCP segment after parsing, and one before building: the language between the wire and the
+ * engine.
  */
 #ifndef CHIMNEY_WIRE_SEGMENT_H
 #define CHIMNEY_WIRE_SEGMENT_H

@@ -36,13 +36,13 @@ uint64_t flow_key_hash(const struct flow_key *key, uint64_t seed);
 char *flow_key_text(const struct flow_key *key, char buf[FLOW_KEY_TEXT]);
 
 enum wire_status {
-    WIRE_OK = 0,        /* a TCP segment, all of it here, checksums right (or trusted) */
-    WIRE_NOT_TCP,       /* well-formed as far as looked at, but not TCP over IP: non-offload path */
-    WIRE_OPTIONS,       /* IPv4 options or IPv6 extension headers: non-offload path (C325) */
-    WIRE_FRAGMENT,      /* an IP fragment: non-offload path (C326) */
-    WIRE_BAD_IP,        /* header error: InHeaderErrors (C394) */
-    WIRE_TRUNCATED,     /* header fine, packet shorter than it says: InTruncatedPackets */
-    WIRE_BAD_TCP,       /* bad data offset, options or checksum: InErrors */
+    WIRE_OK = 0,    /* a TCP segment, all of it here, checksums right (or trusted) */
+    WIRE_NOT_TCP,   /* well-formed as far as looked at, but not TCP over IP: non-offload path */
+    WIRE_OPTIONS,   /* IPv4 options or IPv6 extension headers: non-offload path (C325) */
+    WIRE_FRAGMENT,  /* an IP fragment: non-offload path (C326) */
+    WIRE_BAD_IP,    /* header error: InHeaderErrors (C394) */
+    WIRE_TRUNCATED, /* header fine, packet shorter than it says: InTruncatedPackets */
+    WIRE_BAD_TCP,   /* bad data offset, options or checksum: InErrors */
 };
 
 /** A parsed frame.  seg.payload points into the frame. */
@@ -50,11 +50,11 @@ struct wire_packet {
     struct flow_key key; /* the receiver is local */
     struct tcp_segment seg;
     uint8_t src_mac[6], dst_mac[6];
-    bool tagged;         /* an 802.1Q tag was inline */
-    uint16_t tci;        /* host byte order: priority, CFI, VLAN id */
+    bool tagged;  /* an 802.1Q tag was inline */
+    uint16_t tci; /* host byte order: priority, CFI, VLAN id */
     uint8_t ttl, tos;
     uint16_t ip_offset, tcp_offset; /* from the start of the frame */
-    uint32_t ip_len;     /* bytes of the IP packet (headers included) */
+    uint32_t ip_len;                /* bytes of the IP packet (headers included) */
 };
 
 /**

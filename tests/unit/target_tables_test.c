@@ -38,7 +38,7 @@ static void flow_table_against_model(void **state)
 {
     struct flow_table table;
     struct sim_rng rng;
-    bool in[KEYS] = { false };
+    bool in[KEYS] = {false};
     uint32_t used = 0;
 
     (void)state;

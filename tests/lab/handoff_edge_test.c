@@ -58,7 +58,6 @@ static int read_to_end(struct hand_conn *c)
     }
 }
 
-/* rows: C329 */
 static void fin_while_parked(unsigned family)
 {
     struct pair *p = pair_open(family, 0, NULL);

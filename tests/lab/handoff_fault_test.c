@@ -84,7 +84,7 @@ static bool move(struct pair *p)
     return plan.calls >= plan.fail[0] && plan.calls >= plan.fail[1];
 }
 
-/* rows: C164 C165 C179 */
+/* rows: C179 C468 */
 static void faults(unsigned family)
 {
     struct pair *p;

@@ -87,7 +87,7 @@ static struct chimney_tcp_state_all filled(const struct handoff_conn *c)
     return s;
 }
 
-/* rows: C38 C39 C40 C41 C42 C43 C60 C61 C62 C63 C64 C65 C66 C67 */
+/* rows: C61 C62 C64 C65 */
 static void test_fill(void **state)
 {
     struct handoff_conn c = parked();
@@ -155,7 +155,8 @@ static void test_fill_corners(void **state)
     assert_string_equal(s.cached.congestion_algorithm, "");
 }
 
-/* Out and back without anything happening in between changes nothing.  rows: C62 C65 */
+/* Out and back without anything happening in between changes nothing. */
+/* rows: C62 C65 */
 static void test_round_trip(void **state)
 {
     struct handoff_conn c = parked();

@@ -77,7 +77,7 @@ def read_reasons(rows):
 def read_tests(rows):
     served = collections.defaultdict(set)
     for path in sorted((ROOT / 'tests').rglob('*')):
-        if path.suffix not in ('.c', '.h', '.sh', '.py', '') or not path.is_file():
+        if path.suffix not in ('.c', '.h', '.sh', '.py', '.seg', '') or not path.is_file():
             continue
         try:
             text = path.read_text()

@@ -40,7 +40,7 @@
 #define PROOF_SPIN_NS 20000000u
 /** How long to wait for that program to begin, and how often to try. */
 #define PROOF_START_NS 200000000u
-#define PROOF_TRIES 5
+#define PROOF_TRIES 25
 
 struct barrier {
     enum barrier_method method;
@@ -243,6 +243,19 @@ static void *stay_inside(void *arg)
     return NULL;
 }
 
+/* Keeps @thread off the calling thread's CPU, where it could only run instead of us. */
+static void run_elsewhere(pthread_t thread)
+{
+    int here = sched_getcpu();
+    cpu_set_t cpus;
+
+    if (here < 0 || pthread_getaffinity_np(pthread_self(), sizeof(cpus), &cpus))
+        return;
+    CPU_CLR(here, &cpus);
+    if (CPU_COUNT(&cpus))
+        pthread_setaffinity_np(thread, sizeof(cpus), &cpus);
+}
+
 /* 1: waits, 0: does not, -EAGAIN: the program was not seen inside. */
 static int prove_once(struct barrier *b, struct steer *steer)
 {
@@ -253,6 +266,7 @@ static int prove_once(struct barrier *b, struct steer *steer)
 
     if (err)
         return -err;
+    run_elsewhere(thread);
     while (!steer_spinning(steer) && !p.done && now_ns() - start < PROOF_START_NS)
         ;
     began = now_ns();

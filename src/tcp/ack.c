@@ -32,6 +32,7 @@ static uint32_t advance(struct tcp_conn *c, uint32_t ack, tcp_time now)
     if (seq_lt(c->ecn_recover, ack))
         c->ecn_recover = ack;
     tcp_span_trim(c, ack);
+    tcp_rack_trim(c);
     c->total_since = now;
     c->total_base = 0;
     c->rexmt_count = 0;
@@ -104,14 +105,16 @@ uint32_t tcp_ack_input(struct tcp_conn *c, const struct tcp_segment *seg, tcp_ti
     if (seq_lt(seg->ack, c->snd_una))
         return 0; /* old: nothing new in it */
 
-    if (c->flags & F_SACK && seg->sack_count && flight)
-        info.sacked = tcp_sack_input(c, seg);
+    if (c->flags & F_SACK && seg->sack_count)
+        info.sacked = tcp_sack_input(c, seg, now);
     info.acked = seg->ack - c->snd_una;
     if (info.acked || info.sacked)
         rtt = tcp_rtt_measure(c, seg, info.acked > 0, now);
     window_changed = update_window(c, seg, info.acked > 0);
     if (info.acked) {
         sacked = c->sacked_bytes;
+        if (c->flags & F_SACK)
+            tcp_rack_delivered(c, c->snd_una, seq_min(seg->ack, c->snd_max), seg, now);
         events |= advance(c, seg->ack, now);
         sacked -= c->sacked_bytes; /* bytes that were delivered long ago */
     } else if (flight && !seg->len && !(seg->flags & (TCP_FIN | TCP_SYN))) {

@@ -59,6 +59,8 @@ static inline uint32_t seq_min(uint32_t a, uint32_t b)
 #define TCP_QUICK_ACKS 8        /* segments acknowledged at once after an import */
 #define TCP_PUSH_MARKS 8        /* request boundaries remembered in unsent data */
 #define TCP_RTT_LOG 16          /* sent segments whose time is remembered */
+#define TCP_SENT_LOG 128        /* stretches of first transmissions whose time is remembered */
+#define TCP_MAX_REORDERING 300u /* segments; as Linux's tcp_max_reordering */
 #define TCP_MAX_SHIFT_RTO 16    /* further doublings change nothing: rto_max is reached */
 
 /* conn->flags: what was agreed ... */
@@ -95,8 +97,12 @@ static inline uint32_t seq_min(uint32_t a, uint32_t b)
 /** What the retransmit timer stands for (contract.md 5.2: one timer, three uses). */
 enum tcp_rexmt_kind { REXMT_OFF = 0, REXMT_RTO, REXMT_PERSIST, REXMT_FIN_WAIT2 };
 
+/** What the loss timer stands for. */
+enum tcp_loss_kind { LOSS_OFF = 0, LOSS_REORDER };
+
 enum tcp_timer {
     TIMER_REXMT,
+    TIMER_LOSS,
     TIMER_DELACK,
     TIMER_KEEPALIVE,
     TIMER_SWS,
@@ -117,8 +123,8 @@ enum tcp_span_state {
 struct tcp_span {
     uint32_t left, right;
     uint32_t state;
-    uint32_t mark; /* SPAN_RESENT only: snd_max when it was sent again ... */
-    tcp_time sent; /* ... and when that was */
+    uint32_t mark; /* SPAN_RESENT only: snd_max when it was sent again */
+    tcp_time sent; /* when it was last sent again; 0: never */
 };
 
 /** An out-of-order range in the receive ring; serial says which is the most recent. */
@@ -129,6 +135,26 @@ struct tcp_ooo {
 struct tcp_rtt_entry {
     uint32_t end; /* sequence number after the segment */
     tcp_time sent;
+};
+
+/** What rack.c keeps; see there. */
+struct tcp_rack {
+    tcp_time sent;      /* of the most recently sent segment that arrived; 0: none yet ... */
+    tcp_time rtt;       /* ... its round trip ... */
+    uint32_t end;       /* ... and the sequence number after it */
+    uint32_t own;       /* what lies below was sent by a previous owner, or perhaps */
+    uint32_t fack;      /* highest sequence number that arrived, before the ACK at hand ... */
+    uint32_t fack_next; /* ... and with it */
+    uint32_t round;     /* snd_max at the last D-SACK that counted */
+    bool round_open;
+    bool reordering;     /* the path was seen to reorder */
+    uint8_t reo_mult;    /* reordering window in quarters of the smallest round trip */
+    uint8_t reo_persist; /* recoveries until it returns to one */
+    uint8_t log_first, log_count;
+    tcp_time min_rtt, min_rtt_at; /* 0: none yet */
+    tcp_time grain;               /* shortest stretch the log tells apart */
+    tcp_time log_since;           /* when its last entry began */
+    struct tcp_rtt_entry log[TCP_SENT_LOG];
 };
 
 struct tcp_conn {
@@ -172,12 +198,10 @@ struct tcp_conn {
     uint8_t backoff;       /* 127: doublings of the RTO (Karn) */
     /* Line 2: time. */
     tcp_time timer[TIMER_COUNT]; /* 128: TCP_TIME_NEVER when off */
-    tcp_time ts_recent_at;       /* 160 */
-    tcp_time ts_epoch;           /* 168: when the stamp clock stood at ts_base */
-    uint32_t ts_base;            /* 176 */
-    uint32_t srtt;               /* 180: microseconds * 8; 0: unknown */
-    uint32_t rttvar;             /* 184: microseconds * 4 */
-    uint32_t rtt_count;          /* 188: entries in rtt_log */
+    tcp_time ts_recent_at;       /* 168 */
+    tcp_time ts_epoch;           /* 176: when the stamp clock stood at ts_base */
+    uint32_t ts_base;            /* 184 */
+    uint32_t srtt;               /* 188: microseconds * 8; 0: unknown */
 
     /* Everything else: on every transmission, or only when something is out of order. */
     struct tcp_cc cc;
@@ -213,7 +237,11 @@ struct tcp_conn {
     uint32_t max_rt;
     tcp_time ka_timeout, ka_interval;
     uint64_t push_mark[TCP_PUSH_MARKS]; /* positions, rising */
+    uint8_t loss_kind;                  /* enum tcp_loss_kind */
+    uint32_t rttvar;                    /* microseconds * 4 */
+    uint32_t rtt_count;                 /* entries in rtt_log */
     struct tcp_rtt_entry rtt_log[TCP_RTT_LOG];
+    struct tcp_rack rack;
 
     /* demand.c */
     uint32_t demand_rtt_ms; /* smallest echo of our stamps by data */
@@ -291,9 +319,24 @@ void tcp_span_trim(struct tcp_conn *c, uint32_t una);
 void tcp_span_clear(struct tcp_conn *c);
 void tcp_span_mark_lost(struct tcp_conn *c, uint32_t edge);
 void tcp_span_mark_all_lost(struct tcp_conn *c);
+void tcp_span_lose(struct tcp_conn *c, uint32_t left, uint32_t right);
+const struct tcp_span *tcp_span_of(const struct tcp_conn *c, uint32_t seq, uint32_t *end);
 const struct tcp_span *tcp_span_first(const struct tcp_conn *c, enum tcp_span_state state);
 enum tcp_span_state tcp_span_at(const struct tcp_conn *c, uint32_t seq, uint32_t *end);
-uint32_t tcp_sack_input(struct tcp_conn *c, const struct tcp_segment *seg);
+uint32_t tcp_sack_input(struct tcp_conn *c, const struct tcp_segment *seg, tcp_time now);
+
+/* rack.c: loss by time. */
+void tcp_rack_import(struct tcp_conn *c, tcp_time now);
+void tcp_rack_forget(struct tcp_conn *c);
+void tcp_rack_sent(struct tcp_conn *c, uint32_t end, tcp_time now);
+void tcp_rack_trim(struct tcp_conn *c);
+void tcp_rack_rtt(struct tcp_conn *c, uint64_t us, tcp_time now);
+void tcp_rack_dsack(struct tcp_conn *c);
+void tcp_rack_recovered(struct tcp_conn *c);
+void tcp_rack_delivered(struct tcp_conn *c, uint32_t left, uint32_t right,
+                        const struct tcp_segment *seg, tcp_time now);
+void tcp_rack_detect(struct tcp_conn *c, tcp_time now);
+tcp_time tcp_rack_grain(const struct tcp_conn *c);
 
 /* loss.c: what is lost, and what to do about it. */
 struct tcp_ack_info {
@@ -305,6 +348,7 @@ uint32_t tcp_pipe(const struct tcp_conn *c);
 void tcp_loss_on_ack(struct tcp_conn *c, const struct tcp_segment *seg,
                      const struct tcp_ack_info *info, tcp_time now);
 void tcp_loss_on_rto(struct tcp_conn *c, tcp_time now);
+bool tcp_loss_on_reorder(struct tcp_conn *c, tcp_time now);
 void tcp_loss_on_resend(struct tcp_conn *c, uint32_t left);
 void tcp_loss_on_smaller_mss(struct tcp_conn *c);
 
@@ -325,6 +369,7 @@ void tcp_demand_consumed(struct tcp_conn *c, tcp_time now);
 
 /* timer.c */
 void tcp_timer_settle(struct tcp_conn *c, tcp_time now);
+void tcp_timer_loss(struct tcp_conn *c, enum tcp_loss_kind kind, tcp_time at);
 void tcp_timer_arm_rto(struct tcp_conn *c, tcp_time now);
 void tcp_timer_on_ack(struct tcp_conn *c, bool advanced, tcp_time now);
 void tcp_timer_on_segment(struct tcp_conn *c, tcp_time now);

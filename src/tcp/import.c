@@ -248,6 +248,7 @@ int tcp_import(struct tcp_conn *c, const struct tcp_params *params, const struct
     tcp_set_cc(c, &tcp_cc_cubic, now);
     c->max_flight = tcp_flight(c);
     c->flight_edge = c->snd_max;
+    tcp_rack_import(c, now);
 
     /* The silly-window timer is not carried; frequent hand-overs must not postpone it for ever. */
     c->flags |= F_SWS_OVERRIDE;

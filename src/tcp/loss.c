@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Loss detection and recovery: RFC 6675 with SACK, RFC 6582 (NewReno) without.
+ * Loss and recovery: RACK (rack.c) says what is lost with SACK, RFC 6582 (NewReno) without.
  *
  * Theory of operation.  Three states:
  *   NONE  nothing is missing, or not certainly.  Duplicate ACKs let new data out (limited transmit,
  *         RFC 3042), because what they say has left the network no longer counts as in flight.
- *   FAST  something is lost.  Entered when three segments' worth above it were SACKed, or after
- *         three duplicate ACKs; the window was reduced once.  One lost segment goes out at once,
+ *   FAST  something is lost.  Entered when RACK says so, or, of what a previous owner sent, when
+ *         three segments' worth above it were SACKed (RFC 6675), or after three duplicate ACKs; the
+ *         window was reduced once.  One lost segment goes out at once,
  *         the others as the pipe (RFC 6675: bytes believed in flight) allows.  Left when everything
  *         that was sent before is acknowledged.
  *   RTO   the retransmission timer fired.  Everything not SACKed is lost, the window is one segment
@@ -16,19 +17,14 @@
  *
  * Undo (Eifel, RFC 3522): if the first ACK after a retransmission echoes a stamp older than that
  * retransmission, the original had arrived: the loss marks and the reduction are taken back.
- *
- * Nothing outside this file decides that something is lost; a detector that works by time would
- * take the place of detect_by_sack() and use the send times the scoreboard keeps.
  */
 #include "tcp/conn.h"
-
-#define MAX_REORDERING 300u /* segments; as Linux's tcp_max_reordering */
 
 static uint32_t dup_threshold(const struct tcp_conn *c)
 {
     uint32_t threshold = tcp_max(c->params->dup_ack_threshold, 1);
 
-    return tcp_max(threshold, tcp_min(c->reordering, MAX_REORDERING));
+    return tcp_max(threshold, tcp_min(c->reordering, TCP_MAX_REORDERING));
 }
 
 /* Without SACK every duplicate ACK stands for a segment that has left the network. */
@@ -58,6 +54,7 @@ static void enter(struct tcp_conn *c, enum tcp_recovery state)
 static void leave(struct tcp_conn *c)
 {
     c->recovery = RECOVERY_NONE;
+    tcp_rack_recovered(c);
     c->flags &= ~(F_REXMT_ONE | F_EIFEL);
     c->dup_acks = 0;
 }
@@ -145,10 +142,12 @@ static void detect_by_sack(struct tcp_conn *c)
 
 static void on_ack_with_sack(struct tcp_conn *c, const struct tcp_ack_info *info, tcp_time now)
 {
-    if (c->sacked_bytes)
-        detect_by_sack(c);
-    if (c->recovery == RECOVERY_NONE && info->duplicate && c->dup_acks >= dup_threshold(c))
-        mark_first_lost(c); /* also when earlier SACKs were seen by the previous owner (C69) */
+    tcp_rack_detect(c, now);
+    if (c->sacked_bytes && !c->rack.sent)
+        detect_by_sack(c); /* nothing of our own has arrived: there are no times to go by */
+    if (seq_lt(c->snd_una, c->rack.own) && c->recovery == RECOVERY_NONE && info->duplicate &&
+        c->dup_acks >= dup_threshold(c))
+        mark_first_lost(c); /* earlier SACKs were seen by the previous owner (C69) */
     if (c->recovery == RECOVERY_NONE && c->lost_bytes)
         enter_fast(c, now);
 }
@@ -198,6 +197,15 @@ void tcp_loss_on_ack(struct tcp_conn *c, const struct tcp_segment *seg,
     } else {
         on_ack_without_sack(c, info, now);
     }
+}
+
+/** The reordering timer fired with data in flight.  True if something is lost. */
+bool tcp_loss_on_reorder(struct tcp_conn *c, tcp_time now)
+{
+    tcp_rack_detect(c, now);
+    if (c->recovery == RECOVERY_NONE && c->lost_bytes)
+        enter_fast(c, now);
+    return c->lost_bytes > 0;
 }
 
 /** The retransmission timer fired with data in flight. */

@@ -199,6 +199,7 @@ static int send_new(struct tcp_conn *c, uint32_t len, bool fin, uint32_t mss, tc
         c->small_end = seq + len;
     if (seq_geq(seq, c->snd_doubt)) /* else it may have been sent before: no RTT sample (Karn) */
         tcp_rtt_sent(c, c->snd_max, now);
+    tcp_rack_sent(c, c->snd_max, now);
     c->snd_doubt = seq_max(c->snd_doubt, c->snd_max);
     c->flags &= ~F_SWS_OVERRIDE;
     forget_push_marks(c, c->una_pos + (seq - c->snd_una) + len);

@@ -96,6 +96,8 @@ uint32_t tcp_rtt_measure(struct tcp_conn *c, const struct tcp_segment *seg, bool
         }
     }
     c->rtt_count = kept;
+    if (us)
+        tcp_rack_rtt(c, us, now);
     if (!us && advances && c->flags & F_TIMESTAMP && seg->has_timestamp && seg->tsecr) {
         /* (NicTime + NicDelta) - echo: C426.  An echo from the future is not believed. */
         int32_t ms = (int32_t)(tcp_ts_now(c, now) - seg->tsecr);

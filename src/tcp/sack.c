@@ -12,9 +12,6 @@
  */
 #include "tcp/conn.h"
 
-/* Neighbouring retransmissions this close together share a span. */
-#define SPAN_MERGE_TIME TCP_MSEC
-
 static void count_bytes(struct tcp_conn *c, uint32_t state, uint32_t bytes, int sign)
 {
     if (state == SPAN_SACKED)
@@ -39,19 +36,19 @@ static unsigned span_find(const struct tcp_conn *c, uint32_t seq)
     return low;
 }
 
-static bool span_mergeable(const struct tcp_span *a, const struct tcp_span *b)
+/* Neighbouring retransmissions in the same slot of @grain share a span. */
+static bool span_mergeable(const struct tcp_span *a, const struct tcp_span *b, tcp_time grain)
 {
     return a->right == b->left && a->state == b->state &&
-           (a->state != SPAN_RESENT || b->sent - a->sent < SPAN_MERGE_TIME ||
-            a->sent - b->sent < SPAN_MERGE_TIME);
+           (a->state != SPAN_RESENT || a->sent / grain == b->sent / grain);
 }
 
 /* Appends @piece to the @n pieces of @list, merging. */
-static unsigned piece_add(struct tcp_span *list, unsigned n, struct tcp_span piece)
+static unsigned piece_add(struct tcp_span *list, unsigned n, struct tcp_span piece, tcp_time grain)
 {
     if (piece.state == SPAN_FLIGHT || piece.left == piece.right)
         return n;
-    if (n && span_mergeable(&list[n - 1], &piece)) {
+    if (n && span_mergeable(&list[n - 1], &piece, grain)) {
         list[n - 1].right = piece.right;
         list[n - 1].mark = seq_max(list[n - 1].mark, piece.mark);
         list[n - 1].sent = tcp_max_time(list[n - 1].sent, piece.sent);
@@ -70,6 +67,7 @@ bool tcp_span_set(struct tcp_conn *c, uint32_t left, uint32_t right, enum tcp_sp
     struct tcp_span piece[5];
     unsigned first, last, from, to, n = 0;
     struct tcp_span wanted = {left, right, state, c->snd_max, now};
+    tcp_time grain = tcp_rack_grain(c);
 
     tcp_assert(seq_lt(left, right));
     tcp_assert(seq_geq(left, c->snd_una) && seq_leq(right, c->snd_max));
@@ -82,22 +80,22 @@ bool tcp_span_set(struct tcp_conn *c, uint32_t left, uint32_t right, enum tcp_sp
     to = last < c->span_count && c->span[last].left == right ? last + 1 : last;
 
     if (from < first)
-        n = piece_add(piece, n, c->span[from]);
+        n = piece_add(piece, n, c->span[from], grain);
     if (first < last && seq_lt(c->span[first].left, left)) {
         struct tcp_span rest = c->span[first];
 
         rest.right = left;
-        n = piece_add(piece, n, rest);
+        n = piece_add(piece, n, rest, grain);
     }
-    n = piece_add(piece, n, wanted);
+    n = piece_add(piece, n, wanted, grain);
     if (first < last && seq_gt(c->span[last - 1].right, right)) {
         struct tcp_span rest = c->span[last - 1];
 
         rest.left = right;
-        n = piece_add(piece, n, rest);
+        n = piece_add(piece, n, rest, grain);
     }
     if (to > last)
-        n = piece_add(piece, n, c->span[last]);
+        n = piece_add(piece, n, c->span[last], grain);
 
     if (c->span_count - (to - from) + n > TCP_MAX_SCOREBOARD)
         return false;
@@ -141,6 +139,7 @@ void tcp_span_force(struct tcp_conn *c, uint32_t left, uint32_t right, enum tcp_
 
 void tcp_span_clear(struct tcp_conn *c)
 {
+    tcp_rack_forget(c);
     c->span_count = 0;
     c->sacked_bytes = 0;
     c->lost_bytes = 0;
@@ -163,21 +162,32 @@ void tcp_span_trim(struct tcp_conn *c, uint32_t una)
     }
 }
 
-/** State of the byte at @seq (below snd_max), and where that state ends. */
-enum tcp_span_state tcp_span_at(const struct tcp_conn *c, uint32_t seq, uint32_t *end)
+/**
+ * The span that holds the byte at @seq (below snd_max), or NULL: in flight.  @end is where that
+ * ends.
+ */
+const struct tcp_span *tcp_span_of(const struct tcp_conn *c, uint32_t seq, uint32_t *end)
 {
     unsigned i = span_find(c, seq);
 
     if (i == c->span_count) {
         *end = c->snd_max;
-        return SPAN_FLIGHT;
+        return NULL;
     }
     if (seq_gt(c->span[i].left, seq)) {
         *end = c->span[i].left;
-        return SPAN_FLIGHT;
+        return NULL;
     }
     *end = c->span[i].right;
-    return c->span[i].state;
+    return &c->span[i];
+}
+
+/** State of the byte at @seq (below snd_max), and where that state ends. */
+enum tcp_span_state tcp_span_at(const struct tcp_conn *c, uint32_t seq, uint32_t *end)
+{
+    const struct tcp_span *span = tcp_span_of(c, seq, end);
+
+    return span ? span->state : SPAN_FLIGHT;
 }
 
 const struct tcp_span *tcp_span_first(const struct tcp_conn *c, enum tcp_span_state state)
@@ -186,6 +196,15 @@ const struct tcp_span *tcp_span_first(const struct tcp_conn *c, enum tcp_span_st
         if (c->span[i].state == state)
             return &c->span[i];
     return NULL;
+}
+
+/** [left, right), which has one state, is lost; that it was sent again before is kept. */
+void tcp_span_lose(struct tcp_conn *c, uint32_t left, uint32_t right)
+{
+    uint32_t end;
+    const struct tcp_span *span = tcp_span_of(c, left, &end);
+
+    tcp_span_force(c, left, right, SPAN_LOST, span ? span->sent : 0);
 }
 
 /**
@@ -202,7 +221,7 @@ void tcp_span_mark_lost(struct tcp_conn *c, uint32_t edge)
 
         end = seq_min(end, edge);
         if (state == SPAN_FLIGHT || (state == SPAN_RESENT && seq_leq(c->span[i].mark, edge)))
-            tcp_span_force(c, seq, end, SPAN_LOST, 0);
+            tcp_span_lose(c, seq, end);
         seq = end;
     }
 }
@@ -215,16 +234,18 @@ void tcp_span_mark_all_lost(struct tcp_conn *c)
     while (c->sacked_bytes + c->lost_bytes != tcp_flight(c))
         for (seq = c->snd_una; seq_lt(seq, c->snd_max); seq = end)
             if (tcp_span_at(c, seq, &end) != SPAN_SACKED)
-                tcp_span_force(c, seq, end, SPAN_LOST, 0);
+                tcp_span_lose(c, seq, end);
 }
 
 /* One block of the option into the map; returns the bytes it newly covers. */
-static uint32_t sack_block(struct tcp_conn *c, uint32_t left, uint32_t right)
+static uint32_t sack_block(struct tcp_conn *c, uint32_t left, uint32_t right,
+                           const struct tcp_segment *seg, tcp_time now)
 {
     uint32_t before = c->sacked_bytes, end;
 
     if (tcp_span_at(c, left, &end) == SPAN_SACKED && seq_geq(end, right))
         return 0; /* most blocks repeat what was said before */
+    tcp_rack_delivered(c, left, right, seg, now);
     if (!tcp_span_set(c, left, right, SPAN_SACKED, 0))
         return 0;
     return c->sacked_bytes - before;
@@ -242,7 +263,7 @@ static bool is_dsack(const struct tcp_segment *seg)
 }
 
 /** Takes the SACK option in, before SND.UNA moves.  Returns the bytes newly SACKed. */
-uint32_t tcp_sack_input(struct tcp_conn *c, const struct tcp_segment *seg)
+uint32_t tcp_sack_input(struct tcp_conn *c, const struct tcp_segment *seg, tcp_time now)
 {
     uint32_t una = seq_max(c->snd_una, seg->ack), bytes = 0;
     unsigned count = seg->sack_count < TCP_MAX_SACK ? seg->sack_count : TCP_MAX_SACK;
@@ -254,11 +275,12 @@ uint32_t tcp_sack_input(struct tcp_conn *c, const struct tcp_segment *seg)
             continue;
         if (i == 0 && is_dsack(seg)) {
             c->stats.dsack_in++;
+            tcp_rack_dsack(c);
             continue;
         }
         if (seq_gt(right, c->snd_max) || seq_leq(right, una))
             continue; /* never sent, or old: not believed */
-        bytes += sack_block(c, seq_max(left, una), right);
+        bytes += sack_block(c, seq_max(left, una), right, seg, now);
     }
     return bytes;
 }

@@ -2,7 +2,7 @@
 /*
  * Timers.  Theory of operation.
  *
- * Four deadlines per connection, each a point in time or TCP_TIME_NEVER.  Nothing ticks; the owner
+ * Five deadlines per connection, each a point in time or TCP_TIME_NEVER.  Nothing ticks; the owner
  * calls tcp_timeout() at tcp_next_timeout().
  *
  *   Retransmit    one deadline, three uses, as the contract has it (contract.md 5.2):
@@ -15,7 +15,9 @@
  * ... An answer that still says "closed" begins the next round, whose first wait is longer.
  * max_retransmissions unanswered probes: TCP_EV_TIMEOUT. FIN_WAIT_2  Our FIN is acknowledged, the
  * peer's has not come: 120 s, from the last acceptable segment.  Then TCP_EV_TIMEOUT with state
- * Closed. Delayed ACK   Data was received and not acknowledged at once: 40 ms. Keepalive Nothing
+ * Closed. Loss
+ * One deadline for what loses its patience before the RTO: the reordering timer of RACK (rack.c).
+ *   Delayed ACK   Data was received and not acknowledged at once: 40 ms. Keepalive Nothing
  * was received for KaTimeout: a probe, then one every KaInterval, KaProbeCount of them; then
  * TCP_EV_TIMEOUT.  While data is in flight the retransmission timer does this work.  The same timer
  * checks, five minutes after a suspicious RST or SYN, whether the peer still knows us
@@ -67,6 +69,12 @@ static void rexmt_set(struct tcp_conn *c, enum tcp_rexmt_kind kind, tcp_time at)
     c->timer[TIMER_REXMT] = at;
 }
 
+void tcp_timer_loss(struct tcp_conn *c, enum tcp_loss_kind kind, tcp_time at)
+{
+    c->loss_kind = kind;
+    c->timer[TIMER_LOSS] = at;
+}
+
 void tcp_timer_arm_rto(struct tcp_conn *c, tcp_time now)
 {
     tcp_time at = now + tcp_rto_shifted(c, c->backoff);
@@ -107,6 +115,8 @@ void tcp_timer_settle(struct tcp_conn *c, tcp_time now)
         rexmt_set(c, REXMT_OFF, TCP_TIME_NEVER);
     }
 
+    if (!tcp_flight(c))
+        tcp_timer_loss(c, LOSS_OFF, TCP_TIME_NEVER);
     if (!idle_with_data || c->snd_wnd == 0)
         c->timer[TIMER_SWS] = TCP_TIME_NEVER;
     else if (c->timer[TIMER_SWS] == TCP_TIME_NEVER)
@@ -193,6 +203,7 @@ static uint32_t fire_rto(struct tcp_conn *c, tcp_time now)
     }
     c->flags &= ~F_PEER_ALIVE;
     c->stats.rto_fired++;
+    tcp_timer_loss(c, LOSS_OFF, TCP_TIME_NEVER);
     tcp_loss_on_rto(c, now);
     if (c->backoff < UINT8_MAX)
         c->backoff++;
@@ -226,6 +237,12 @@ static uint32_t fire_rexmt(struct tcp_conn *c, tcp_time now)
     default:
         return 0;
     }
+}
+
+static uint32_t fire_loss(struct tcp_conn *c, tcp_time now)
+{
+    tcp_timer_loss(c, LOSS_OFF, TCP_TIME_NEVER);
+    return tcp_flight(c) && tcp_loss_on_reorder(c, now) ? TCP_EV_OUTPUT : 0;
 }
 
 static uint32_t fire_keepalive(struct tcp_conn *c, tcp_time now)
@@ -279,6 +296,8 @@ uint32_t tcp_timeout(struct tcp_conn *c, tcp_time now)
         c->flags |= F_SWS_OVERRIDE;
         events |= TCP_EV_OUTPUT;
     }
+    if (c->timer[TIMER_LOSS] <= now)
+        events |= fire_loss(c, now);
     if (c->timer[TIMER_REXMT] <= now)
         events |= fire_rexmt(c, now);
     if (c->timer[TIMER_KEEPALIVE] <= now && !(c->flags & F_STOPPED))

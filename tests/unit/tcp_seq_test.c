@@ -58,7 +58,7 @@ static void hot_state_is_three_lines(void **state)
 {
     assert_int_equal(offsetof(struct tcp_conn, cc), 192);
     assert_int_equal(tcp_conn_size() % 64, 0);
-    assert_true(tcp_conn_size() <= 6144);
+    assert_true(tcp_conn_size() <= 8192);
 }
 
 int main(void)

@@ -91,6 +91,7 @@ static void keepalive_restart(void **state)
 {
     struct lab_pair *pair = keepalive(true, 9);
     const struct chimney_tcp_delegated *d;
+    struct host_tree *t;
     size_t mark;
     uint64_t start;
 
@@ -113,6 +114,13 @@ static void keepalive_restart(void **state)
     d = lab_state(&lab, 0, &pair->conn[0]);
     assert_int_equal(d->ka_probe_count, 0);
     assert_int_equal(d->ka_timeout_delta, TICKS(KA_TIMEOUT * 2));
+
+    /* The flag is a request, not a value: neither a query nor another update sees it again. */
+    t = lab_query(&lab, 0, TcpOffloadCachedState, &pair->conn[0].object);
+    assert_int_equal(tree_tcp_cached(t->block[0])->flags, CHIMNEY_TCP_KEEP_ALIVE_ENABLED);
+    lab_run(&lab, KA_TIMEOUT);
+    lab_update(&lab, 0, &lab.side[0].path4.object);
+    assert_int_equal(lab_state(&lab, 0, &pair->conn[0])->ka_timeout_delta, TICKS(KA_TIMEOUT));
     lab_free(&lab);
 }
 
@@ -181,7 +189,7 @@ static void retransmission_time_restart(void **state)
     lab_free(&lab);
 }
 
-/* rows: C53 */
+/* rows: C53 C337 */
 static void longest_retransmission(void **state)
 {
     static const struct {

@@ -29,7 +29,7 @@ static void surfaces(const uint8_t *frame, uint32_t length)
     assert_int_equal(lab_count(&lab, mark, 0, false), 0);
 }
 
-/* rows: C1 */
+/* rows: C1 C325 C326 */
 static void what_stays_with_the_host(void **state)
 {
     static const uint8_t ethernet[12] = {2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2};

@@ -11,7 +11,7 @@
 
 static struct lab lab;
 
-/* rows: C210 C232 */
+/* rows: C210 C232 C330 C338-C344 */
 static void why_the_host_does_it(void **state)
 {
     struct host *h = &lab.side[0].host;
@@ -73,7 +73,7 @@ static struct chimney_segment as_segment(const struct host_frame *f)
         .frame = f->data, .frame_length = f->length, .tcp_offset = packet.tcp_offset};
 }
 
-/* rows: C211 C212 C213 C214 */
+/* rows: C211 C212 C213 C214 C318 C322 */
 static void segments_during_and_after(void **state)
 {
     struct host *h = &lab.side[0].host;

@@ -227,7 +227,7 @@ static size_t at(size_t from, enum log_kind kind, const void *what, uint32_t sta
     return 0;
 }
 
-/* rows: C138 C191 C209 */
+/* rows: C138 C191 C209 C334 */
 static void corrupt_state(void **state)
 {
     static const struct {
@@ -326,7 +326,7 @@ static void timers_that_do_not_run(void **state)
 
 /* ---- invalidate ------------------------------------------------------------------------------ */
 
-/* rows: C204 C205 C206 C207 C208 */
+/* rows: C204 C205 C206 C207 C208 C335 */
 static void invalidate(void **state)
 {
     for (int layer = TREE_NEIGHBOR; layer <= TREE_TCP; layer++) {

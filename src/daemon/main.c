@@ -342,6 +342,15 @@ static int start(struct daemon *d, char *err, size_t errlen)
         rc = run_selftest(d, err, errlen);
     if (rc < 0)
         return rc;
+    rc = barrier_prove(d->barrier, d->steer);
+    if (rc < 0 && rc != -EAGAIN) {
+        snprintf(err, errlen, "no way to wait for the kernel's packet handlers works here: %s",
+                 strerror(-rc));
+        return rc;
+    }
+    if (rc == -EAGAIN)
+        daemon_log("the machine is too busy to prove the barrier; going on with %s",
+                   barrier_method_name(barrier_method(d->barrier)));
     if (conntrack_open(&d->conntrack) < 0)
         d->conntrack = NULL;
     d->handoff.steer = d->steer;

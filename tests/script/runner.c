@@ -25,7 +25,7 @@
 
 #define MAX_WAITING 2048
 #define WARM_SEGMENTS 8 /* the quick ACKs after an import */
-#define START (1000 * TCP_SEC)
+#define START (1000000 * TCP_SEC)
 /* Events that have to be mentioned by an "events" line. */
 #define NOTABLE                                                                                    \
     (TCP_EV_FIN | TCP_EV_RESET | TCP_EV_SYN | TCP_EV_URGENT | TCP_EV_TIMEOUT | TCP_EV_TIME_WAIT |  \
@@ -940,7 +940,7 @@ static void execute(struct script *s)
     if (!s->open)
         open_now(s);
     word = line_next(&s->line);
-    if (s->script_time > s->now && !(s->count && strcmp(word, ">") == 0))
+    if (s->script_time >= s->now && !(s->count && strcmp(word, ">") == 0))
         advance(s, s->script_time);
     if (strcmp(word, ">") == 0) {
         expect_segment(s);

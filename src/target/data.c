@@ -74,9 +74,11 @@ chimney_status data_disconnect(struct chimney_target *base, struct chimney_cell 
     c->disconnecting = true;
     c->disconnect_abortive = flags == TCP_DISCONNECT_ABORTIVE_CLOSE;
     if (!c->refuse_io && !c->aborted && !pause_uploading(&t->pause)) {
-        if (c->disconnect_abortive)
+        if (c->disconnect_abortive) {
+            if (conn_counts_as_established(c))
+                target_stats(t, c->path->family)->reset_established++;
             tcp_abort(c->engine);
-        else
+        } else
             tcp_shutdown(c->engine, t->now);
     }
     conn_dirty(t, c);
@@ -139,7 +141,6 @@ void conn_events(struct target *t, struct target_conn *c, uint32_t events)
         c->aborted = true;
         c->stopped = true;
         c->refuse_io = true;
-        target_stats(t, c->path->family)->reset_established++;
     }
     if (events & TCP_EV_FIN_ACKED)
         c->fin_acked = true;
@@ -224,9 +225,7 @@ void conn_tell(struct target *t, struct target_conn *c)
         c->rcv_told = rcv;
         t->host_ops->receive_indicate(t->host, c->host_handle, rcv);
     }
-    tell_sends(t, c);
-    if (c->disconnecting)
-        tell_disconnect(t, c);
+    /* The reason first, then the answers it explains (C249, C307). */
     if (c->retrieve != CHIMNEY_REASON_NONE) {
         enum chimney_upload_reason reason = c->retrieve;
 
@@ -235,7 +234,12 @@ void conn_tell(struct target *t, struct target_conn *c)
         t->info.retrieves++;
         t->host_ops->event(t->host, c->host_handle, TcpIndicateRetrieve, (uint32_t)reason);
     }
-    if (c->aborted && !c->fin_told) {
+    if (!c->corrupt) {
+        tell_sends(t, c);
+        if (c->disconnecting)
+            tell_disconnect(t, c);
+    }
+    if ((c->aborted || c->corrupt) && !c->fin_told) {
         c->fin_told = true;
         t->host_ops->event(t->host, c->host_handle, TcpIndicateAbort, 0);
     }
@@ -246,7 +250,8 @@ void conn_tell(struct target *t, struct target_conn *c)
     if (c->stopped)
         return;
     tell_backlog(t, c);
-    if (!c->small_told && tcp_rings_small(c->engine)) {
+    if (!c->small_told && tcp_state(c->engine) == TcpConnectionEstablished &&
+        tcp_rings_small(c->engine)) {
         c->small_told = true;
         t->info.retrieves++;
         t->host_ops->event(t->host, c->host_handle, TcpIndicateRetrieve, SmallIO);

@@ -57,6 +57,7 @@ struct target_conn {
     bool used, invalid;
     bool announced;     /* the initiate's completion has returned: indications are allowed (C161) */
     bool dirty;         /* in the dirty list */
+    bool corrupt;       /* a verb failed: all I/O waits for the terminate (C138) */
     bool stopped;       /* a mandatory reason was given: nothing is processed any more */
     bool aborted;       /* an acceptable RST was seen */
     bool refuse_io;     /* answer sends with UPLOAD_IN_PROGRESS */
@@ -72,6 +73,7 @@ struct target_conn {
     enum chimney_upload_reason retrieved; /* last one indicated */
     uint64_t send_end;                    /* what send() announced */
     uint64_t acked_told, rcv_told, consumed;
+    uint64_t retransmits; /* of the engine, as far as counted */
     struct target_kept *kept, **kept_tail;
     uint32_t kept_count;
     struct wire_route route; /* header template */
@@ -142,6 +144,8 @@ void objects_free_path(struct target *t, struct target_path *p);
 void objects_free_conn(struct target *t, struct target_conn *c);
 void conn_fill_route(struct target *t, struct target_conn *c);
 bool conn_is_invalid(const struct target_conn *c);
+/** ESTABLISHED or CLOSE_WAIT, as RFC 2012 counts. */
+bool conn_counts_as_established(const struct target_conn *c);
 /** Which object a filled cell names, checked against the tables. */
 struct target_neighbor *objects_neighbor(struct target *t, const struct chimney_cell *cell);
 struct target_path *objects_path(struct target *t, const struct chimney_cell *cell);

@@ -359,3 +359,10 @@ bool conn_is_invalid(const struct target_conn *c)
 {
     return c->invalid || c->path->invalid || c->path->neighbor->invalid;
 }
+
+bool conn_counts_as_established(const struct target_conn *c)
+{
+    uint8_t state = tcp_state(c->engine);
+
+    return !c->aborted && (state == TcpConnectionEstablished || state == TcpConnectionCloseWait);
+}

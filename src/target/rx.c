@@ -118,6 +118,7 @@ void rx_conn_frame(struct target *t, struct target_conn *c, const uint8_t *frame
                    const struct wire_packet *packet)
 {
     struct chimney_statistics *s = target_stats(t, c->path->family);
+    bool established = conn_counts_as_established(c);
     uint32_t events;
 
     s->in_receives++;
@@ -129,6 +130,8 @@ void rx_conn_frame(struct target *t, struct target_conn *c, const uint8_t *frame
         return;
     }
     events = tcp_input(c->engine, &packet->seg, t->now);
+    if (events & TCP_EV_RESET && established)
+        s->reset_established++;
     /*
      * The segment that the host has to judge itself is kept whole.  A FIN may arrive before the
      * data in front of it; the first one seen is kept, or the one that completes the stream.

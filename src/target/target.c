@@ -222,8 +222,11 @@ void target_retrieve(struct chimney_target *base, struct chimney_cell *cell,
                      enum chimney_upload_reason reason)
 {
     struct target *t = target_of(base);
+    struct target_conn *c = objects_conn(t, cell);
 
-    conn_ask_upload(t, objects_conn(t, cell), reason);
+    /* A half-closed connection is not asked for without need (C313). */
+    if (chimney_upload_reason_mandatory(reason) || tcp_state(c->engine) == TcpConnectionEstablished)
+        conn_ask_upload(t, c, reason);
 }
 
 void target_get_info(const struct chimney_target *base, struct target_info *out)

@@ -51,7 +51,13 @@ static void tx_segment(struct target *t, struct target_conn *c, uint8_t *frame,
     port_tx_commit(t->port, (uint32_t)n, out->gso_size);
     s->out_requests++;
     s->out_octets += n - 14 - (c->route.tagged ? 4 : 0);
-    s->out_segments++;
+    /* A pure retransmission is counted apart (contract.md 4.5). */
+    if (tcp_conn_stats(c->engine)->retransmits != c->retransmits) {
+        c->retransmits = tcp_conn_stats(c->engine)->retransmits;
+        s->retransmitted_segments++;
+    } else {
+        s->out_segments++;
+    }
     if (out->flags & TCP_RST)
         s->out_resets++;
 }

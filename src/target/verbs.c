@@ -303,8 +303,8 @@ static void terminate_conn(struct target *t, struct target_conn *c, struct chimn
 {
     struct chimney_tcp_delegated *d = tree_tcp_delegated(block);
     bool lost = injected(t, TARGET_FAULT_TERMINATE, block);
-    chimney_status io =
-        c->aborted || lost ? NDIS_STATUS_REQUEST_ABORTED : NDIS_STATUS_UPLOAD_IN_PROGRESS;
+    chimney_status io = c->aborted || c->corrupt || lost ? NDIS_STATUS_REQUEST_ABORTED
+                                                         : NDIS_STATUS_UPLOAD_IN_PROGRESS;
     struct tcp_export x;
     bool removed;
 
@@ -333,8 +333,9 @@ static void terminate_conn(struct target *t, struct target_conn *c, struct chimn
     if (c->disconnecting) {
         c->disconnecting = false;
         t->host_ops->disconnect_complete(t->host, c->host_handle,
-                                         c->aborted || lost ? NDIS_STATUS_REQUEST_ABORTED
-                                                            : NDIS_STATUS_UPLOAD_IN_PROGRESS);
+                                         c->aborted || c->corrupt || lost
+                                             ? NDIS_STATUS_REQUEST_ABORTED
+                                             : NDIS_STATUS_UPLOAD_IN_PROGRESS);
     }
     block->status = lost ? NDIS_STATUS_FAILURE : NDIS_STATUS_SUCCESS;
     if (d && !lost) {
@@ -467,7 +468,7 @@ static bool collect_hw_failure(void *arg, struct chimney_block *block, struct ch
         struct target_conn *c = objects_conn(t, block->cell);
 
         c->stopped = true;
-        c->aborted = true;
+        c->corrupt = true;
         c->retrieve = HardwareFailure;
         conn_dirty(t, c);
     }
@@ -619,7 +620,7 @@ static void op_get_statistics(struct chimney_target *base, int family,
     out->currently_established = 0;
     for (uint32_t i = 0; i < t->config.max_connections; i++)
         if (t->conns[i].used && t->conns[i].path->family == family)
-            out->currently_established++;
+            out->currently_established += conn_counts_as_established(&t->conns[i]);
 }
 
 static void op_bind(struct chimney_target *base, const struct chimney_host_ops *ops,

@@ -123,6 +123,8 @@ uint32_t tcp_ack_input(struct tcp_conn *c, const struct tcp_segment *seg, tcp_ti
     } else if (info.sacked) {
         info.duplicate = true;
     }
+    info.plain = !info.acked && !info.sacked && !window_changed && !seg->len &&
+                 !(seg->flags & (TCP_FIN | TCP_SYN));
     if (c->flags & F_STOPPED)
         return events;
 

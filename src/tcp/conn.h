@@ -94,11 +94,13 @@ static inline uint32_t seq_min(uint32_t a, uint32_t b)
 #define F_PEER_ALIVE 0x08000000u     /* an ACK with a closed window came since the last RTO */
 #define F_EIFEL 0x10000000u          /* eifel_ts is the stamp of the first retransmission */
 
+#define F_TAIL_PROBE 0x20000000u /* a tail loss probe, whatever cwnd says */
+
 /** What the retransmit timer stands for (contract.md 5.2: one timer, three uses). */
 enum tcp_rexmt_kind { REXMT_OFF = 0, REXMT_RTO, REXMT_PERSIST, REXMT_FIN_WAIT2 };
 
 /** What the loss timer stands for. */
-enum tcp_loss_kind { LOSS_OFF = 0, LOSS_REORDER };
+enum tcp_loss_kind { LOSS_OFF = 0, LOSS_REORDER, LOSS_PROBE };
 
 enum tcp_timer {
     TIMER_REXMT,
@@ -155,6 +157,14 @@ struct tcp_rack {
     tcp_time grain;               /* shortest stretch the log tells apart */
     tcp_time log_since;           /* when its last entry began */
     struct tcp_rtt_entry log[TCP_SENT_LOG];
+};
+
+/** The tail loss probe that is out; see tlp.c. */
+struct tcp_tlp {
+    uint32_t end; /* snd_max when it was sent */
+    bool out;
+    bool again;    /* it was a retransmission ... */
+    bool needless; /* ... and the peer had it already */
 };
 
 struct tcp_conn {
@@ -242,6 +252,7 @@ struct tcp_conn {
     uint32_t rtt_count;                 /* entries in rtt_log */
     struct tcp_rtt_entry rtt_log[TCP_RTT_LOG];
     struct tcp_rack rack;
+    struct tcp_tlp tlp;
 
     /* demand.c */
     uint32_t demand_rtt_ms; /* smallest echo of our stamps by data */
@@ -343,14 +354,23 @@ struct tcp_ack_info {
     uint32_t acked;  /* sequence numbers newly acknowledged cumulatively */
     uint32_t sacked; /* bytes newly SACKed */
     bool duplicate;  /* a duplicate ACK in the sense of RFC 5681 or RFC 6675 */
+    bool plain;      /* nothing but the same acknowledgement number and window again */
 };
 uint32_t tcp_pipe(const struct tcp_conn *c);
 void tcp_loss_on_ack(struct tcp_conn *c, const struct tcp_segment *seg,
                      const struct tcp_ack_info *info, tcp_time now);
 void tcp_loss_on_rto(struct tcp_conn *c, tcp_time now);
+void tcp_loss_repaired(struct tcp_conn *c, tcp_time now);
 bool tcp_loss_on_reorder(struct tcp_conn *c, tcp_time now);
 void tcp_loss_on_resend(struct tcp_conn *c, uint32_t left);
 void tcp_loss_on_smaller_mss(struct tcp_conn *c);
+
+/* tlp.c: tail loss probes. */
+void tcp_tlp_schedule(struct tcp_conn *c, tcp_time now);
+bool tcp_tlp_fire(struct tcp_conn *c, tcp_time now);
+void tcp_tlp_sent(struct tcp_conn *c, bool again, tcp_time now);
+bool tcp_tlp_dsack(struct tcp_conn *c, uint32_t right);
+void tcp_tlp_on_ack(struct tcp_conn *c, const struct tcp_ack_info *info, tcp_time now);
 
 /* reasm.c: data into the receive ring. */
 uint32_t tcp_reasm_input(struct tcp_conn *c, uint32_t seq, const uint8_t *data, uint32_t len);

@@ -47,6 +47,10 @@ static void enter(struct tcp_conn *c, enum tcp_recovery state)
 {
     c->recovery = state;
     c->recover = c->snd_max;
+    c->tlp.out = false;
+    c->flags &= ~F_TAIL_PROBE;
+    if (c->loss_kind == LOSS_PROBE)
+        tcp_timer_loss(c, LOSS_OFF, TCP_TIME_NEVER);
     c->flags &= ~F_EIFEL;
     c->flags |= F_REXMT_ONE;
 }
@@ -63,6 +67,16 @@ static void leave(struct tcp_conn *c)
 static uint32_t flight_in_window(const struct tcp_conn *c)
 {
     return tcp_min(tcp_flight(c), c->cc.cwnd);
+}
+
+/** A loss that is repaired already, by a tail loss probe: the window shrinks all the same. */
+void tcp_loss_repaired(struct tcp_conn *c, tcp_time now)
+{
+    if (c->recovery != RECOVERY_NONE)
+        return;
+    c->cc.ops->on_congestion(&c->cc, TCP_CC_LOSS, flight_in_window(c), now);
+    if (c->flags & F_ECN)
+        c->flags |= F_CWR;
 }
 
 static void enter_fast(struct tcp_conn *c, tcp_time now)
@@ -180,6 +194,7 @@ static void on_ack_without_sack(struct tcp_conn *c, const struct tcp_ack_info *i
 void tcp_loss_on_ack(struct tcp_conn *c, const struct tcp_segment *seg,
                      const struct tcp_ack_info *info, tcp_time now)
 {
+    tcp_tlp_on_ack(c, info, now);
     if (info->acked && c->flags & F_EIFEL) {
         if (spurious(c, seg))
             undo(c, now);

@@ -207,6 +207,7 @@ static int send_new(struct tcp_conn *c, uint32_t len, bool fin, uint32_t mss, tc
     c->last_sent = now;
     if (c->rexmt_kind != REXMT_RTO)
         tcp_timer_arm_rto(c, now);
+    tcp_tlp_schedule(c, now);
     return 1;
 }
 
@@ -235,6 +236,26 @@ static int output_new(struct tcp_conn *c, uint32_t limit, tcp_time now, struct t
     return send_new(c, len, fin, mss, now, out);
 }
 
+/* A tail loss probe: the next new segment if the peer's window takes it, else the last one again.
+ */
+static int output_tail_probe(struct tcp_conn *c, tcp_time now, struct tcp_out *out)
+{
+    uint32_t mss = segment_size(c), unsent = tcp_unsent(c), usable = tcp_usable_window(c);
+    uint32_t len = tcp_min(unsent, mss);
+    bool fin = len == unsent && c->flags & F_FIN_QUEUED;
+    bool fresh = tcp_pending(c) && usable >= len + fin;
+
+    c->flags &= ~F_TAIL_PROBE;
+    if (fresh) {
+        send_new(c, len, fin, mss, now, out);
+    } else {
+        len = tcp_min(tcp_flight(c), mss);
+        resend(c, c->snd_max - len, len, mss, now, out);
+    }
+    tcp_tlp_sent(c, !fresh, now);
+    return 1;
+}
+
 /* Was the congestion window what held us back?  Kept for a window of data (RFC 7661). */
 static void note_limits(struct tcp_conn *c)
 {
@@ -255,8 +276,8 @@ bool tcp_output_wanted(const struct tcp_conn *c)
 {
     if (c->flags & (F_STOPPED | F_ABORT))
         return c->flags & F_ABORT;
-    return c->flags & (F_ACK_NOW | F_PROBE | F_REXMT_FIRST) || c->lost_bytes || c->dup_acks_owed ||
-           tcp_pending(c);
+    return c->flags & (F_ACK_NOW | F_PROBE | F_REXMT_FIRST | F_TAIL_PROBE) || c->lost_bytes ||
+           c->dup_acks_owed || tcp_pending(c);
 }
 
 int tcp_output(struct tcp_conn *c, uint32_t max_len, tcp_time now, struct tcp_out *out)
@@ -271,6 +292,8 @@ int tcp_output(struct tcp_conn *c, uint32_t max_len, tcp_time now, struct tcp_ou
     }
     if (c->flags & F_STOPPED)
         return 0;
+    if (c->flags & F_TAIL_PROBE && !c->lost_bytes && tcp_flight(c))
+        return output_tail_probe(c, now, out);
     if (output_lost(c, limit, now, out) || output_new(c, limit, now, out))
         return 1;
     /*

@@ -275,7 +275,8 @@ uint32_t tcp_sack_input(struct tcp_conn *c, const struct tcp_segment *seg, tcp_t
             continue;
         if (i == 0 && is_dsack(seg)) {
             c->stats.dsack_in++;
-            tcp_rack_dsack(c);
+            if (!tcp_tlp_dsack(c, right))
+                tcp_rack_dsack(c);
             continue;
         }
         if (seq_gt(right, c->snd_max) || seq_leq(right, una))

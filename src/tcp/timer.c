@@ -16,14 +16,14 @@
  * max_retransmissions unanswered probes: TCP_EV_TIMEOUT. FIN_WAIT_2  Our FIN is acknowledged, the
  * peer's has not come: 120 s, from the last acceptable segment.  Then TCP_EV_TIMEOUT with state
  * Closed. Loss
- * One deadline for what loses its patience before the RTO: the reordering timer of RACK (rack.c).
- *   Delayed ACK   Data was received and not acknowledged at once: 40 ms. Keepalive Nothing
- * was received for KaTimeout: a probe, then one every KaInterval, KaProbeCount of them; then
- * TCP_EV_TIMEOUT.  While data is in flight the retransmission timer does this work.  The same timer
- * checks, five minutes after a suspicious RST or SYN, whether the peer still knows us
- * (contract.md 5.3); then state Closed. Silly window  The peer's window takes less than a segment
- * and nothing is in flight whose ACK could open it: after 200 ms send what it takes (RFC
- * 1122 4.2.3.4).
+ * One deadline for what loses its patience before the RTO: the reordering timer of RACK (rack.c),
+ * and outside recovery the tail loss probe (tlp.c). Delayed ACK   Data was received and not
+ * acknowledged at once: 40 ms. Keepalive Nothing was received for KaTimeout: a probe, then one
+ * every KaInterval, KaProbeCount of them; then TCP_EV_TIMEOUT.  While data is in flight the
+ * retransmission timer does this work.  The same timer checks, five minutes after a suspicious RST
+ * or SYN, whether the peer still knows us (contract.md 5.3); then state Closed. Silly window  The
+ * peer's window takes less than a segment and nothing is in flight whose ACK could open it: after
+ * 200 ms send what it takes (RFC 1122 4.2.3.4).
  *
  * The rule that prevents deadlock: tcp_timer_settle() runs after every event, and whatever is in
  * flight or waits to be sent has a deadline when it returns.
@@ -47,7 +47,7 @@
 void tcp_stop(struct tcp_conn *c)
 {
     c->flags |= F_STOPPED;
-    c->flags &= ~(F_ACK_NOW | F_PROBE | F_REXMT_FIRST | F_REXMT_ONE);
+    c->flags &= ~(F_ACK_NOW | F_PROBE | F_REXMT_FIRST | F_REXMT_ONE | F_TAIL_PROBE);
 }
 
 /** TotalRT: how long the segment at SND.UNA has been waiting for its acknowledgement. */
@@ -140,8 +140,10 @@ void tcp_timer_on_ack(struct tcp_conn *c, bool advanced, tcp_time now)
     } else if (c->rexmt_kind == REXMT_RTO) {
         if (c->snd_wnd == 0)
             c->flags |= F_PEER_ALIVE;
-        if (advanced && tcp_flight(c))
+        if (advanced && tcp_flight(c)) {
             tcp_timer_arm_rto(c, now);
+            tcp_tlp_schedule(c, now);
+        }
     }
 }
 
@@ -241,8 +243,14 @@ static uint32_t fire_rexmt(struct tcp_conn *c, tcp_time now)
 
 static uint32_t fire_loss(struct tcp_conn *c, tcp_time now)
 {
+    enum tcp_loss_kind kind = c->loss_kind;
+    bool wanted;
+
     tcp_timer_loss(c, LOSS_OFF, TCP_TIME_NEVER);
-    return tcp_flight(c) && tcp_loss_on_reorder(c, now) ? TCP_EV_OUTPUT : 0;
+    if (!tcp_flight(c))
+        return 0;
+    wanted = kind == LOSS_PROBE ? tcp_tlp_fire(c, now) : tcp_loss_on_reorder(c, now);
+    return wanted ? TCP_EV_OUTPUT : 0;
 }
 
 static uint32_t fire_keepalive(struct tcp_conn *c, tcp_time now)
@@ -296,7 +304,7 @@ uint32_t tcp_timeout(struct tcp_conn *c, tcp_time now)
         c->flags |= F_SWS_OVERRIDE;
         events |= TCP_EV_OUTPUT;
     }
-    if (c->timer[TIMER_LOSS] <= now)
+    if (c->timer[TIMER_LOSS] <= now && c->timer[TIMER_REXMT] > now) /* the RTO says more */
         events |= fire_loss(c, now);
     if (c->timer[TIMER_REXMT] <= now)
         events |= fire_rexmt(c, now);

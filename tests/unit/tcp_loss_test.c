@@ -301,7 +301,7 @@ static void ecn_reduces_once_per_window(void **state)
                                    .len = 3000});
     pull(&o);
     assert_false(o.out[0].flags & TCP_ECE);
-    fire(&o);
+    fire_rto(&o);
     pull(&o);
     assert_int_equal(o.out[0].ecn, TCP_ECN_NOT);
     one_free(&o);

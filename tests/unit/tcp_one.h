@@ -161,6 +161,15 @@ static inline tcp_time fire(struct one *o)
     return o->now - before;
 }
 
+/* Lets timers fire until the retransmission timer has; what the others send is thrown away. */
+static inline void fire_rto(struct one *o)
+{
+    uint64_t before = tcp_conn_stats(o->c)->rto_fired;
+
+    for (fire(o); tcp_conn_stats(o->c)->rto_fired == before; fire(o))
+        pull(o);
+}
+
 /* Lets time pass; timers that fall due fire, what they send is thrown away. */
 static inline void pass(struct one *o, tcp_time time)
 {

@@ -87,7 +87,7 @@ static void reordering_is_noticed(void **state)
     o.now += 5 * MS;
     ack(&o, SND + 2000, 60000); /* segment 0, 4 ms late */
     assert_true(o.c->rack.reordering);
-    assert_int_equal(o.c->timer[TIMER_LOSS], TCP_TIME_NEVER);
+    assert_int_not_equal(o.c->loss_kind, LOSS_REORDER);
     assert_int_equal(o.c->reordering, 2);
     for (unsigned i = 3; i < 8; i++)
         sack_one(&o, start, i + 5);

@@ -6,8 +6,9 @@
  *     bulk send ADDR PORT SECONDS [--rundir DIR]   connects, writes for that long, closes
  *
  * With --rundir the connection is attached to the chimneyd there and offloaded before the transfer
- * begins.  Both ends use CUBIC.  Prints one JSON line: bytes, seconds from first to last byte, and
- * what the kernel counted (retransmissions) where it carried the connection.
+ * begins.  Both ends use CUBIC, the receiver compares every byte.  Prints one JSON line: bytes,
+ * seconds from first to last byte, and what the kernel counted (retransmissions) where it carried
+ * the connection.
  */
 #include <arpa/inet.h>
 #include <errno.h>
@@ -37,6 +38,27 @@ static void die(const char *what)
 {
     fprintf(stderr, "bulk: %s: %s\n", what, strerror(errno));
     exit(1);
+}
+
+/* The byte at @pos of the stream: nobody can lose, repeat or exchange eight of them unnoticed. */
+static inline unsigned char pattern(unsigned long long pos)
+{
+    return (unsigned char)((pos / 8 * 0x9E3779B97F4A7C15ull) >> (8 * (pos % 8)));
+}
+
+static void fill(unsigned char *data, size_t len, unsigned long long pos)
+{
+    for (size_t i = 0; i < len; i++)
+        data[i] = pattern(pos + i);
+}
+
+static size_t count_wrong(const unsigned char *data, size_t len, unsigned long long pos)
+{
+    size_t wrong = 0;
+
+    for (size_t i = 0; i < len; i++)
+        wrong += data[i] != pattern(pos + i);
+    return wrong;
 }
 
 static void prepare(int fd)
@@ -73,10 +95,10 @@ static struct chimney_conn *attach(int fd, const char *rundir)
 static int receive(uint16_t port, const char *rundir)
 {
     struct sockaddr_in addr = {.sin_family = AF_INET, .sin_port = htons(port)};
-    static char buffer[BULK_CHUNK];
+    static unsigned char buffer[BULK_CHUNK];
     struct chimney_conn *conn;
     double first = 0, last = 0;
-    unsigned long long bytes = 0;
+    unsigned long long bytes = 0, wrong = 0;
     int one = 1, fd, listener = socket(AF_INET, SOCK_STREAM, 0);
 
     prepare(listener);
@@ -101,17 +123,18 @@ static int receive(uint16_t port, const char *rundir)
         last = now_s();
         if (!bytes)
             first = last;
+        wrong += count_wrong(buffer, (size_t)n, bytes);
         bytes += (unsigned long long)n;
     }
-    printf("{\"bytes\": %llu, \"seconds\": %.6f}\n", bytes, last - first);
+    printf("{\"bytes\": %llu, \"seconds\": %.6f, \"wrong\": %llu}\n", bytes, last - first, wrong);
     chimney_close(conn);
-    return 0;
+    return wrong ? 1 : 0;
 }
 
 static int transmit(const char *address, uint16_t port, double seconds, const char *rundir)
 {
     struct sockaddr_in addr = {.sin_family = AF_INET, .sin_port = htons(port)};
-    static char buffer[BULK_CHUNK];
+    static unsigned char buffer[BULK_CHUNK];
     struct chimney_conn *conn;
     struct tcp_info info = {0};
     socklen_t len = sizeof(info);
@@ -128,8 +151,10 @@ static int transmit(const char *address, uint16_t port, double seconds, const ch
     if (chimney_recv(conn, &go, 1, 0) != 1)
         die("recv");
     for (end = now_s() + seconds; now_s() < end;) {
-        ssize_t n = chimney_send(conn, buffer, sizeof(buffer), 0);
+        ssize_t n;
 
+        fill(buffer, sizeof(buffer), bytes);
+        n = chimney_send(conn, buffer, sizeof(buffer), 0);
         if (n < 0)
             die("send");
         bytes += (unsigned long long)n;

@@ -24,8 +24,11 @@
 /** Frames kept for a connection that waits for its upload (urgent data, FIN, RST and what follows).
  */
 #define TARGET_MAX_KEPT 256u
-/** Frames taken from the port in one round. */
+/** Frames taken from the port at a time, and how often in one round. */
 #define TARGET_BURST 64
+#define TARGET_RX_BURSTS 16
+/** Segments one connection sends in one round, so that it starves neither others nor the input. */
+#define TARGET_TX_SEGMENTS 64
 
 /** What a test can make fail (C191, C203, C209, C229, C138, C165, C166). */
 enum target_fault {

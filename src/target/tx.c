@@ -85,9 +85,12 @@ bool tx_conn(struct target *t, struct target_conn *c)
             conn_ask_upload(t, c, InvalidState);
         return true;
     }
-    for (;;) {
-        uint8_t *frame = port_tx_reserve(t->port);
+    for (int sent = 0;; sent++) {
+        uint8_t *frame;
 
+        if (sent == TARGET_TX_SEGMENTS)
+            return false;
+        frame = port_tx_reserve(t->port);
         if (!frame) {
             t->info.tx_blocked++;
             return false;

@@ -245,6 +245,7 @@ class Demo:
             if moving == [expected, expected]:
                 return
             if time.monotonic() > deadline:
+                self.lab.sockets(f"{self.out}/stalled-{self.now():.0f}s.txt")
                 self.problem(f"data arrives at the server on {moving[0]} connections, at the "
                              f"client on {moving[1]}, of {expected}")
                 return
@@ -360,7 +361,8 @@ class Demo:
         self.stopped = self.now()
         self.client.tell("stop")
         if self.client.ended(15) != 0:
-            self.problem("the client did not end by itself: a connection has stalled")
+            self.problem("the client did not end by itself: a connection has stalled; "
+                         f"see {self.lab.sockets(f'{self.out}/stalled.txt')}")
         self.server.tell("stop")
         if self.server.ended(15) != 0:
             self.problem("the server did not end by itself: a connection has stalled")

@@ -67,6 +67,13 @@ class Lab:
             counters.update((name, int(value)) for name, value in zip(names[1:], values[1:]))
         return counters
 
+    def sockets(self, path):
+        """Writes down what both kernels know of their TCP sockets; returns the path."""
+        with open(path, "w") as f:
+            for ns in (self.server, self.client):
+                f.write(f"== {ns}\n" + run("ip", "netns", "exec", ns, "ss", "-tinmoe"))
+        return path
+
     def resets_sent(self):
         """Segments with RST that the two kernels say they sent."""
         return sum(self.counters(ns)["OutRsts"] for ns in (self.server, self.client))

@@ -123,6 +123,7 @@ uint32_t tcp_ack_input(struct tcp_conn *c, const struct tcp_segment *seg, tcp_ti
     } else if (info.sacked) {
         info.duplicate = true;
     }
+    info.delivered = info.acked + info.sacked - sacked;
     info.plain = !info.acked && !info.sacked && !window_changed && !seg->len &&
                  !(seg->flags & (TCP_FIN | TCP_SYN));
     if (c->flags & F_STOPPED)
@@ -132,9 +133,9 @@ uint32_t tcp_ack_input(struct tcp_conn *c, const struct tcp_segment *seg, tcp_ti
     if (c->flags & F_ECN && seg->flags & TCP_ECE)
         congestion_echo(c, now);
 
-    if (info.acked && info.acked + info.sacked > sacked && window_used(c)) {
+    if (info.acked && info.delivered && window_used(c)) {
         struct tcp_cc_ack ack = {
-            .acked = info.acked + info.sacked - sacked,
+            .acked = info.delivered,
             .inflight = prior_pipe,
             .rtt_us = rtt,
             .srtt_us = c->srtt / 8,

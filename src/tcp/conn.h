@@ -167,6 +167,14 @@ struct tcp_tlp {
     bool needless; /* ... and the peer had it already */
 };
 
+/** The way of cwnd through a fast recovery; see prr.c. */
+struct tcp_prr {
+    bool active;
+    uint32_t flight;    /* in flight when it began */
+    uint64_t delivered; /* bytes since ... */
+    uint64_t out;       /* ... and bytes sent since */
+};
+
 struct tcp_conn {
     /* Line 0: sending. */
     uint32_t snd_una;        /* 0 */
@@ -253,6 +261,7 @@ struct tcp_conn {
     struct tcp_rtt_entry rtt_log[TCP_RTT_LOG];
     struct tcp_rack rack;
     struct tcp_tlp tlp;
+    struct tcp_prr prr;
 
     /* demand.c */
     uint32_t demand_rtt_ms; /* smallest echo of our stamps by data */
@@ -351,10 +360,11 @@ tcp_time tcp_rack_grain(const struct tcp_conn *c);
 
 /* loss.c: what is lost, and what to do about it. */
 struct tcp_ack_info {
-    uint32_t acked;  /* sequence numbers newly acknowledged cumulatively */
-    uint32_t sacked; /* bytes newly SACKed */
-    bool duplicate;  /* a duplicate ACK in the sense of RFC 5681 or RFC 6675 */
-    bool plain;      /* nothing but the same acknowledgement number and window again */
+    uint32_t acked;     /* sequence numbers newly acknowledged cumulatively */
+    uint32_t sacked;    /* bytes newly SACKed */
+    uint32_t delivered; /* bytes that arrived, as far as we know by this ACK for the first time */
+    bool duplicate;     /* a duplicate ACK in the sense of RFC 5681 or RFC 6675 */
+    bool plain;         /* nothing but the same acknowledgement number and window again */
 };
 uint32_t tcp_pipe(const struct tcp_conn *c);
 void tcp_loss_on_ack(struct tcp_conn *c, const struct tcp_segment *seg,
@@ -371,6 +381,12 @@ bool tcp_tlp_fire(struct tcp_conn *c, tcp_time now);
 void tcp_tlp_sent(struct tcp_conn *c, bool again, tcp_time now);
 bool tcp_tlp_dsack(struct tcp_conn *c, uint32_t right);
 void tcp_tlp_on_ack(struct tcp_conn *c, const struct tcp_ack_info *info, tcp_time now);
+
+/* prr.c: cwnd in fast recovery. */
+void tcp_prr_begin(struct tcp_conn *c, uint32_t delivered);
+void tcp_prr_on_ack(struct tcp_conn *c, uint32_t delivered, bool safe);
+void tcp_prr_sent(struct tcp_conn *c, uint32_t len);
+void tcp_prr_end(struct tcp_conn *c);
 
 /* reasm.c: data into the receive ring. */
 uint32_t tcp_reasm_input(struct tcp_conn *c, uint32_t seq, const uint8_t *data, uint32_t len);

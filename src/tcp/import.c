@@ -301,7 +301,7 @@ static void export_delegated(const struct tcp_conn *c, tcp_time now, struct tcp_
     d->snd_wnd = c->snd_wnd;
     d->max_snd_wnd = c->max_snd_wnd;
     d->snd_wl1 = c->snd_wl1;
-    d->cwnd = c->cc.cwnd;
+    d->cwnd = c->prr.active ? c->cc.ssthresh : c->cc.cwnd;
     d->ssthresh = c->cc.ssthresh;
     d->srtt = nearest_ticks(c, c->srtt * TCP_USEC);
     d->rttvar = nearest_ticks(c, c->rttvar * TCP_USEC);

@@ -7,8 +7,8 @@
  *         RFC 3042), because what they say has left the network no longer counts as in flight.
  *   FAST  something is lost.  Entered when RACK says so, or, of what a previous owner sent, when
  *         three segments' worth above it were SACKed (RFC 6675), or after three duplicate ACKs; the
- *         window was reduced once.  One lost segment goes out at once,
- *         the others as the pipe (RFC 6675: bytes believed in flight) allows.  Left when everything
+ *         window is reduced once, with SACK step by step (prr.c).  One lost segment goes out at
+ * once, the others as the pipe (RFC 6675: bytes believed in flight) allows.  Left when everything
  *         that was sent before is acknowledged.
  *   RTO   the retransmission timer fired.  Everything not SACKed is lost, the window is one segment
  *         and grows by slow start.  Left as FAST is.
@@ -58,6 +58,7 @@ static void enter(struct tcp_conn *c, enum tcp_recovery state)
 static void leave(struct tcp_conn *c)
 {
     c->recovery = RECOVERY_NONE;
+    tcp_prr_end(c);
     tcp_rack_recovered(c);
     c->flags &= ~(F_REXMT_ONE | F_EIFEL);
     c->dup_acks = 0;
@@ -79,10 +80,12 @@ void tcp_loss_repaired(struct tcp_conn *c, tcp_time now)
         c->flags |= F_CWR;
 }
 
-static void enter_fast(struct tcp_conn *c, tcp_time now)
+static void enter_fast(struct tcp_conn *c, uint32_t delivered, tcp_time now)
 {
     c->cc.ops->on_congestion(&c->cc, TCP_CC_LOSS, flight_in_window(c), now);
     enter(c, RECOVERY_FAST);
+    if (c->flags & F_SACK)
+        tcp_prr_begin(c, delivered);
     c->stats.fast_retransmits++;
     if (c->flags & F_ECN)
         c->flags |= F_CWR;
@@ -106,6 +109,7 @@ static bool spurious(const struct tcp_conn *c, const struct tcp_segment *seg)
 
 static void undo(struct tcp_conn *c, tcp_time now)
 {
+    tcp_prr_end(c);
     c->cc.ops->on_spurious(&c->cc, now);
     for (unsigned i = c->span_count; i-- > 0;) {
         if (c->span[i].state == SPAN_SACKED)
@@ -156,6 +160,8 @@ static void detect_by_sack(struct tcp_conn *c)
 
 static void on_ack_with_sack(struct tcp_conn *c, const struct tcp_ack_info *info, tcp_time now)
 {
+    uint32_t lost = c->lost_bytes;
+
     tcp_rack_detect(c, now);
     if (c->sacked_bytes && !c->rack.sent)
         detect_by_sack(c); /* nothing of our own has arrived: there are no times to go by */
@@ -163,7 +169,8 @@ static void on_ack_with_sack(struct tcp_conn *c, const struct tcp_ack_info *info
         c->dup_acks >= dup_threshold(c))
         mark_first_lost(c); /* earlier SACKs were seen by the previous owner (C69) */
     if (c->recovery == RECOVERY_NONE && c->lost_bytes)
-        enter_fast(c, now);
+        enter_fast(c, info->delivered, now);
+    tcp_prr_on_ack(c, info->delivered, info->acked && c->lost_bytes <= lost);
 }
 
 static void on_ack_without_sack(struct tcp_conn *c, const struct tcp_ack_info *info, tcp_time now)
@@ -186,7 +193,7 @@ static void on_ack_without_sack(struct tcp_conn *c, const struct tcp_ack_info *i
     if (info->duplicate && c->recovery == RECOVERY_NONE && c->dup_acks >= dup_threshold(c) &&
         seq_gt(c->snd_una, c->recover)) {
         mark_first_lost(c);
-        enter_fast(c, now);
+        enter_fast(c, 0, now);
     }
 }
 
@@ -219,7 +226,8 @@ bool tcp_loss_on_reorder(struct tcp_conn *c, tcp_time now)
 {
     tcp_rack_detect(c, now);
     if (c->recovery == RECOVERY_NONE && c->lost_bytes)
-        enter_fast(c, now);
+        enter_fast(c, 0, now);
+    tcp_prr_on_ack(c, 0, false);
     return c->lost_bytes > 0;
 }
 
@@ -231,8 +239,9 @@ void tcp_loss_on_rto(struct tcp_conn *c, tcp_time now)
 
     if (reneged || c->backoff > 0)
         tcp_span_clear(c);
-    /* A second timeout of the same data must not halve ssthresh again (RFC 5681 3.1). */
-    if (c->recovery == RECOVERY_RTO && seq_lt(c->snd_una, c->recover))
+    tcp_prr_end(c);
+    /* For this window it was reduced already (RFC 5681 3.1; Linux after a fast recovery, too). */
+    if (c->recovery != RECOVERY_NONE && seq_lt(c->snd_una, c->recover))
         c->cc.cwnd = c->cc.mss;
     else
         c->cc.ops->on_rto(&c->cc, flight_in_window(c), now);

@@ -97,6 +97,7 @@ static int resend(struct tcp_conn *c, uint32_t left, uint32_t len, uint32_t mss,
     attach(c, out, left, data, mss);
     tcp_span_force(c, left, right, SPAN_RESENT, now);
     tcp_loss_on_resend(c, left);
+    tcp_prr_sent(c, len);
     c->stats.segments_out--; /* pure retransmissions are counted on their own */
     c->stats.retransmits++;
     c->last_sent = now;
@@ -203,6 +204,7 @@ static int send_new(struct tcp_conn *c, uint32_t len, bool fin, uint32_t mss, tc
     c->snd_doubt = seq_max(c->snd_doubt, c->snd_max);
     c->flags &= ~F_SWS_OVERRIDE;
     forget_push_marks(c, c->una_pos + (seq - c->snd_una) + len);
+    tcp_prr_sent(c, len);
     c->stats.bytes_out += len;
     c->last_sent = now;
     if (c->rexmt_kind != REXMT_RTO)

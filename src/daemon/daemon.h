@@ -155,7 +155,8 @@ struct conn {
     struct move_record now;  /* the move in progress */
     struct repair_restore restore;
     bool restoring;          /* restore failed so far and is tried again */
-    bool flushing;           /* restored; unsent bytes wait for room in the kernel's queue */
+    bool flushing;           /* restored; unsent bytes wait for room in the kernel's queue, or on the
+                                way to its program (daemon.home) */
     struct conn *busy_next;  /* queue of restoring and flushing connections */
 };
 
@@ -260,6 +261,7 @@ struct daemon {
     struct conn *ups, **ups_tail;
     uint32_t uploading; /* connections in that state */
     struct conn *busy;
+    struct conn *home; /* restored, and on the way to their programs */
     uint64_t next_collect_ns;
     struct conn *hash[DAEMON_HASH]; /* by flow key (conn.c) */
     uint64_t hash_seed;
@@ -275,6 +277,8 @@ void worker_stop(struct daemon *d);
 void worker_post(struct daemon *d, const struct mail *mail);
 /** Runs @fn on the worker and waits for it. */
 void worker_call(struct daemon *d, void (*fn)(struct daemon *d, void *arg), void *arg);
+/** To be called so: takes out of the ports' rings at least every frame that is in there now. */
+void worker_drain(struct daemon *d, void *unused);
 
 /* host_ops.c: the contract's host side on the worker */
 extern const struct chimney_host_ops daemon_host_ops;

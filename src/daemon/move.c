@@ -237,7 +237,7 @@ static bool flush_rest(struct conn *c)
 }
 
 /* Ends a restore that succeeded: either lent back in a pause, or home. */
-static void restored(struct daemon *d, struct conn *c)
+static void come_home(struct daemon *d, struct conn *c)
 {
     c->restoring = c->flushing = false;
     in_kernel(d, c);
@@ -249,6 +249,28 @@ static void restored(struct daemon *d, struct conn *c)
         d->uploading--;
     set_state(c, CHIMNEY_IN_HOST);
     conn_settled(d, c);
+}
+
+/*
+ * Restored connections get their programs back together, after one word with the worker: frames that
+ * were steered before the restore may still wait in a port's ring, and are put into the hold lists
+ * first.  Otherwise they would reach the kernel after what the program does next, and when that is
+ * to close the connection, the kernel would answer them with a reset.
+ */
+static void come_home_all(struct daemon *d)
+{
+    while (d->home) {
+        struct conn *list = d->home;
+
+        d->home = NULL;
+        worker_call(d, worker_drain, NULL);
+        while (list) {
+            struct conn *c = list;
+
+            list = c->busy_next;
+            come_home(d, c);
+        }
+    }
 }
 
 /* handoff_restore(), now or as often as it takes. */
@@ -270,7 +292,8 @@ static void restore(struct daemon *d, struct conn *c)
         busy_add(d, c);
         return;
     }
-    restored(d, c);
+    c->busy_next = d->home;
+    d->home = c;
 }
 
 /* ---- offload -------------------------------------------------------------------------------- */
@@ -522,7 +545,8 @@ static size_t freeze(struct daemon *d, struct conn **conns, size_t n)
         handoffs[m] = c->handoff;
         conns[m++] = c;
     }
-    handoff_freeze_batch(&d->handoff, handoffs, m);
+    if (handoff_freeze_batch(&d->handoff, handoffs, m) < m)
+        worker_call(d, worker_drain, NULL); /* as come_home_all() */
     for (size_t i = 0; i < m; i++) {
         struct conn *c = conns[i];
 
@@ -536,7 +560,14 @@ static size_t freeze(struct daemon *d, struct conn **conns, size_t n)
         in_kernel(d, c);
         if (c->lent)
             continue;
-        if (c->handoff.result == HANDOFF_AGAIN || c->handoff.error == -ENOBUFS)
+        if (c->handoff.error == -ENOBUFS) {
+            char why[sizeof(c->why_not)];
+
+            snprintf(why, sizeof(why), "%s: %u bytes to send, %u received, rings of %u",
+                     c->handoff.reason, c->handoff.state.sendq_len, c->handoff.state.recvq_len,
+                     c->handoff.rings.size);
+            again(d, c, why);
+        } else if (c->handoff.result == HANDOFF_AGAIN)
             again(d, c, c->handoff.reason ? c->handoff.reason : "not now");
         else
             refuse(d, c, NDIS_STATUS_FAILURE, c->handoff.reason ? c->handoff.reason : "refused");
@@ -1117,6 +1148,7 @@ void move_mail(struct daemon *d, const struct mail *mail)
     default:
         break;
     }
+    come_home_all(d);
     pump_uploads(d);
     pump_offloads(d);
 }
@@ -1137,6 +1169,7 @@ void move_tick(struct daemon *d, uint64_t now)
             restore(d, c);
         }
     }
+    come_home_all(d);
     pump_offloads(d);
     pump_uploads(d);
     release_some(d);
@@ -1168,7 +1201,7 @@ uint64_t move_next_tick(struct daemon *d)
 
 bool move_idle(struct daemon *d)
 {
-    if (d->busy)
+    if (d->busy || d->home)
         return false;
     for (unsigned i = 0; i < d->port_count; i++)
         if (d->ports[i].offloaded > 0)

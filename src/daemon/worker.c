@@ -21,6 +21,8 @@
 #define WORKER_IDLE_ROUNDS 64
 /** Kicks taken from one program per round, so that no program starves another. */
 #define WORKER_KICKS_PER_ROUND 256
+/** Bursts that empty the ring of a queue, however full it was. */
+#define WORKER_DRAIN_ROUNDS (XSK_FRAMES_PER_QUEUE / TARGET_BURST)
 #define WORKER_MAX_FDS (DAEMON_MAX_PORTS * XSK_MAX_QUEUES)
 
 static void worker_mail(struct daemon *d, const struct mail *mail)
@@ -84,6 +86,23 @@ static bool worker_kicks(struct daemon *d)
         }
     }
     return any;
+}
+
+void worker_drain(struct daemon *d, void *unused)
+{
+    (void)unused;
+    for (unsigned i = 0; i < d->port_count; i++) {
+        struct port_ctx *p = &d->ports[i];
+        unsigned most = p->port->caps.queues * WORKER_DRAIN_ROUNDS;
+        struct port_stats before, after;
+
+        port_get_stats(p->port, &after);
+        do {
+            before = after;
+            target_poll(p->target, daemon_now());
+            port_get_stats(p->port, &after);
+        } while (after.rx_frames - before.rx_frames >= TARGET_BURST && --most > 0);
+    }
 }
 
 static bool worker_round(struct daemon *d)

@@ -27,13 +27,13 @@ static struct round {
     unsigned moves;  /* at least */
     double seconds;  /* at most */
 } rounds[] = {
-    {"IPv4", 4, 1, false, false, NULL, 2000, 60},
-    {"IPv6", 6, 1, false, false, "--edge", 2000, 60},
-    {"IPv4, threads that block", 4, 1, false, false, "--threads", 1000, 30},
-    {"IPv6, movers that contradict each other", 6, 1, false, true, NULL, 500, 30},
-    {"IPv4, GRO holding packets", 4, 1, true, false, NULL, 500, 30},
-    {"IPv6, GRO holding packets, two receive queues", 6, 2, true, false, "--edge", 500, 30},
-    {"IPv4, two receive queues", 4, 2, false, false, NULL, 500, 30},
+    {"IPv4", 4, 1, false, false, NULL, 2000, 90},
+    {"IPv6", 6, 1, false, false, "--edge", 2000, 90},
+    {"IPv4, threads that block", 4, 1, false, false, "--threads", 2000, 90},
+    {"IPv6, movers that contradict each other", 6, 1, false, true, NULL, 1000, 60},
+    {"IPv4, GRO holding packets", 4, 1, true, false, NULL, 1000, 60},
+    {"IPv6, GRO holding packets, two receive queues", 6, 2, true, false, "--edge", 1000, 60},
+    {"IPv4, two receive queues", 4, 2, false, false, NULL, 1000, 60},
 };
 
 struct mover {
@@ -45,7 +45,7 @@ struct mover {
     uint32_t ids[CONNECTIONS];
     unsigned count;
     volatile bool stop;
-    unsigned orders, refused;
+    unsigned orders, refused, full;
 };
 
 static uint64_t draw(uint64_t *state)
@@ -82,7 +82,10 @@ static void order(struct mover *m, bool offload)
     if (!json_is_true(json_object_get(answer, "ok"))) {
         char *text = json_dumps(answer, JSON_COMPACT);
 
-        if (!m->round->contradict) {
+        /* A program that reads slowly may have more in its queue than a ring can hold. */
+        if (strstr(text, "more data queued than the rings hold")) {
+            m->full++;
+        } else if (!m->round->contradict) {
             machine_print_logs(m->machine);
             LAB_FAIL("%s of %s: %s", offload ? "offload" : "upload", selector, text);
         }
@@ -186,7 +189,8 @@ static void flood(const struct round *round)
         movers[i].stop = true;
         LAB_ZERO(pthread_join(movers[i].thread, NULL));
         if (movers[i].refused)
-            printf("  mover %u: %u of %u orders refused\n", i, movers[i].refused, movers[i].orders);
+            printf("  mover %u: %u of %u orders refused, %u because of full queues\n", i,
+                   movers[i].refused, movers[i].orders, movers[i].full);
         ctl_close(movers[i].ctl);
     }
     print_status(ctl, &server, &client, (double)(lab_now_ns() - start) / 1e9);
@@ -204,7 +208,7 @@ static void flood(const struct round *round)
 /* rows: C1-C3 C8 C9 C60 C61 C148 C212-C214 C231 C459 C468 */
 int main(int argc, char **argv)
 {
-    lab_init("flood", 230);
+    lab_init("flood", 580);
     for (unsigned i = 0; i < sizeof(rounds) / sizeof(rounds[0]); i++)
         if (argc < 2 || strtoul(argv[1], NULL, 10) == i)
             flood(&rounds[i]);

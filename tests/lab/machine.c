@@ -312,6 +312,7 @@ struct ctl *ctl_open(struct machine *m)
     struct ctl *ctl = calloc(1, sizeof(*ctl));
 
     LAB_CHECK(ctl);
+    ctl->machine = m;
     ctl->fd = control_connect(m);
     if (ctl->fd < 0)
         LAB_FAIL("no control socket: %s", strerror(errno));
@@ -450,8 +451,11 @@ void ctl_await(struct ctl *ctl, const char *path, int64_t value, double seconds)
     int64_t now;
 
     while ((now = ctl_status(ctl, path)) != value) {
-        if (lab_now_ns() > end)
+        if (lab_now_ns() > end) {
+            json_dumpf(ctl_must(ctl, "{\"command\":\"list\"}"), stderr, JSON_INDENT(1));
+            machine_print_logs(ctl->machine);
             LAB_FAIL("%s is %lld, not %lld", path, (long long)now, (long long)value);
+        }
         lab_sleep_ms(5);
     }
 }

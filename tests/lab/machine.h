@@ -70,6 +70,7 @@ void machine_check_no_resets(struct machine *m);
 /* ---- the control socket --------------------------------------------------------------------- */
 
 struct ctl {
+    struct machine *machine;
     int fd;
     size_t used;
     char data[1 << 20];

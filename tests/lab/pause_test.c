@@ -13,12 +13,14 @@
  */
 #include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include "machine.h"
 
 #define CONNECTIONS 8
 /** What every connection has to carry to be called moving. */
 #define PROGRESS 20000
+#define RATE "2000000"
 
 static struct machine m;
 static struct traffic server, client;
@@ -34,6 +36,20 @@ static const char *state_of(uint32_t id)
     snprintf(state, sizeof(state), "%s", ctl_text(row, "state"));
     json_decref(row);
     return state;
+}
+
+/* A number of the status; shows everything if it is another one. */
+static void expect(const char *path, int64_t value)
+{
+    int64_t is = ctl_status(ctl, path);
+    json_t *list;
+
+    if (is == value)
+        return;
+    list = ctl_must(ctl, "{\"command\":\"list\"}");
+    json_dumpf(list, stderr, JSON_INDENT(1));
+    machine_print_logs(&m);
+    LAB_FAIL("%s is %lld, not %lld", path, (long long)is, (long long)value);
 }
 
 static bool queued(uint32_t id)
@@ -73,16 +89,22 @@ static void offload(unsigned first, unsigned last)
         LAB_ZERO(strcmp(state_of(ids[i]), "Offloaded"));
 }
 
-/* Events of @kind since the subscription's last reading. */
+/* Events of @kind since the subscription's last reading; failed moves apart. */
 static unsigned events(struct ctl *log, const char *kind, const char *direction)
 {
     unsigned n = 0;
     json_t *event;
 
-    while ((event = ctl_next(log, 20)) != NULL) {
+    while ((event = ctl_next(log, 100)) != NULL) {
+        if (getenv("LAB_VERBOSE"))
+            json_dumpf(event, stderr, JSON_COMPACT), fputc('\n', stderr);
         if (strcmp(ctl_text(event, "kind"), kind) == 0 &&
-            (!direction || strcmp(ctl_text(event, "direction"), direction) == 0))
-            n++;
+            (!direction || strcmp(ctl_text(event, "direction"), direction) == 0)) {
+            if (direction && ctl_number(event, "failed"))
+                printf("  tried again: %s\n", ctl_text(event, "why"));
+            else
+                n++;
+        }
         json_decref(event);
     }
     return n;
@@ -96,17 +118,22 @@ static struct ctl *subscribe(void)
     return log;
 }
 
-static void begin(const char *what, const char *const *daemon_arguments)
+/*
+ * Eight connections, four of each family.  @rate: bytes per second and direction, so that no ring
+ * becomes full and no connection has a reason to move but those the test gives; NULL: a flood.
+ */
+static void begin(const char *what, const char *rate, const char *const *daemon_arguments)
 {
     printf("%s\n", what);
     machine_open(&m, 1, false);
     machine_daemon_start(&m, daemon_arguments);
     ctl = ctl_open(&m);
     traffic_start(&m, m.a, &server, "server", "server",
-                  (const char *[]){"--listen", "::,5000", "--accept", "8", NULL});
+                  (const char *[]){"--listen", "::,5000", "--accept", "8", rate ? "--rate" : NULL,
+                                   rate, NULL});
     traffic_start(&m, m.b, &client, "client", "client",
                   (const char *[]){"--connect", MACHINE_A4 ",5000,4", "--connect",
-                                   MACHINE_A6 ",5000,4", NULL});
+                                   MACHINE_A6 ",5000,4", rate ? "--rate" : NULL, rate, NULL});
     traffic_await(&server, CONNECTIONS, 10);
     traffic_await(&client, CONNECTIONS, 10);
     LAB_CHECK(traffic_ids(&server, ids, CONNECTIONS) == CONNECTIONS);
@@ -128,11 +155,11 @@ static void nothing_new_is_offered(void)
     int64_t initiates, carried[CONNECTIONS / 2];
     uint32_t new_id = 0;
 
-    begin("nothing new is offered, new connections work, offloaded ones keep moving", NULL);
+    begin("nothing new is offered, new connections work, offloaded ones keep moving", RATE, NULL);
     offload(0, CONNECTIONS / 2 - 1);
     log = subscribe();
     ctl_do(ctl, "{\"command\":\"pause\"}");
-    LAB_CHECK(ctl_status(ctl, "targets.0.paused") == 1);
+    expect("targets.0.paused", 1);
     initiates = ctl_status(ctl, "targets.0.initiates");
     for (unsigned i = 0; i < CONNECTIONS / 2; i++)
         carried[i] = bytes_of(ids[i]);
@@ -140,7 +167,7 @@ static void nothing_new_is_offered(void)
     /* Connections made in the pause; they ask for an offload at once. */
     traffic_start(&m, m.b, &more, "more", "client",
                   (const char *[]){"--connect", MACHINE_A4 ",5000,2", "--connect",
-                                   MACHINE_A6 ",5000,2", "--first", "50", NULL});
+                                   MACHINE_A6 ",5000,2", "--first", "50", "--rate", RATE, NULL});
     traffic_await(&server, CONNECTIONS + 4, 10);
     answer = ctl_ask(ctl, "{\"command\":\"offload\",\"selector\":\"id %u\"}", ids[CONNECTIONS - 1]);
     LAB_CHECK(!json_is_true(json_object_get(answer, "ok")));
@@ -161,13 +188,13 @@ static void nothing_new_is_offered(void)
         new_id = atomic_load(&server.table->rows[i].id);
         LAB_ZERO(strcmp(state_of(new_id), "InHost"));
     }
-    LAB_CHECK(ctl_status(ctl, "targets.0.initiates") == initiates);
+    expect("targets.0.initiates", initiates);
     LAB_CHECK(events(log, "move", NULL) == 0);
 
     ctl_do(ctl, "{\"command\":\"resume\"}");
-    LAB_CHECK(ctl_status(ctl, "targets.0.paused") == 0);
+    expect("targets.0.paused", 0);
     ctl_do(ctl, "{\"command\":\"offload\",\"all\":true,\"wait\":true}");
-    LAB_CHECK(ctl_status(ctl, "targets.0.connections") == CONNECTIONS + 4);
+    expect("targets.0.connections", CONNECTIONS + 4);
     LAB_ZERO(strcmp(state_of(new_id), "Offloaded"));
     all_move();
     ctl_close(log);
@@ -185,21 +212,21 @@ static void automatic_waits(void)
     struct traffic more;
     struct ctl *log;
 
-    begin("a daemon that offloads everything offers nothing in a pause",
+    begin("a daemon that offloads everything offers nothing in a pause", RATE,
           (const char *[]){"--auto", NULL});
     ctl_await(ctl, "connections.offloaded", CONNECTIONS, 10);
     log = subscribe();
     ctl_do(ctl, "{\"command\":\"pause\"}");
     traffic_start(&m, m.b, &more, "more", "client",
                   (const char *[]){"--connect", MACHINE_A4 ",5000,2", "--connect",
-                                   MACHINE_A6 ",5000,2", "--first", "50", NULL});
+                                   MACHINE_A6 ",5000,2", "--first", "50", "--rate", RATE, NULL});
     traffic_await(&server, CONNECTIONS + 4, 10);
     for (int i = 0; i < 3; i++) {
         all_move();
         traffic_await_progress(&more, PROGRESS, 10);
         lab_sleep_ms(100);
     }
-    LAB_CHECK(ctl_status(ctl, "connections.in_host") == 4);
+    expect("connections.in_host", 4);
     LAB_CHECK(events(log, "move", NULL) == 0);
     ctl_do(ctl, "{\"command\":\"resume\"}");
     ctl_await(ctl, "connections.offloaded", CONNECTIONS + 4, 10);
@@ -213,47 +240,57 @@ static void automatic_waits(void)
     machine_close(&m);
 }
 
-/* Has the initiate of connections @first to @last caught by a pause. */
-static void catch_in_flight(unsigned first, unsigned last)
+/*
+ * Has the initiate of connections @first to @last caught by a pause.  Some of several may come too
+ * late for it: a program inside a call, out-of-order data.  Returns how many are queued.
+ */
+static unsigned catch_in_flight(unsigned first, unsigned last)
 {
     char selector[128] = "id ";
+    unsigned caught = 0;
 
     for (unsigned i = first; i <= last; i++)
         snprintf(selector + strlen(selector), sizeof(selector) - strlen(selector), "%s%u",
                  i > first ? "," : "", ids[i]);
     ctl_do(ctl, "{\"command\":\"pause\",\"on_initiate\":true}");
-    LAB_CHECK(ctl_status(ctl, "targets.0.paused") == 0);
+    expect("targets.0.paused", 0);
     ctl_do(ctl, "{\"command\":\"offload\",\"selector\":\"%s\"}", selector);
     ctl_await(ctl, "targets.0.paused", 1, 10);
-    ctl_await(ctl, "connections.queued", last - first + 1, 10);
+    expect("targets.0.queued", 1);
     for (unsigned i = first; i <= last; i++) {
-        LAB_ZERO(strcmp(state_of(ids[i]), "Offloading"));
-        LAB_CHECK(queued(ids[i]));
+        if (queued(ids[i])) {
+            LAB_ZERO(strcmp(state_of(ids[i]), "Offloading"));
+            caught++;
+        } else {
+            LAB_ZERO(strcmp(state_of(ids[i]), "InHost"));
+        }
     }
+    LAB_CHECK(caught > 0);
+    expect("connections.queued", caught);
+    return caught;
 }
 
 /* rows: C8 C358 C361 */
 static void initiate_in_flight_is_queued(void)
 {
     struct ctl *log;
+    unsigned caught;
 
     for (unsigned last = 0; last < CONNECTIONS; last += CONNECTIONS - 1) {
         begin(last ? "an initiate of eight in flight is queued" : "an initiate in flight is queued",
-              NULL);
+              RATE, NULL);
         log = subscribe();
-        catch_in_flight(0, last);
-        LAB_CHECK(ctl_status(ctl, "targets.0.queued") == 1);
-        LAB_CHECK(ctl_status(ctl, "targets.0.queued_in_pause") == last + 1);
+        caught = catch_in_flight(0, last);
+        expect("targets.0.queued_in_pause", caught);
         for (int i = 0; i < 5; i++) {
             all_move();
             lab_sleep_ms(50);
         }
-        for (unsigned i = 0; i <= last; i++)
-            LAB_CHECK(queued(ids[i]));
+        expect("connections.queued", caught);
         LAB_CHECK(events(log, "move", NULL) == 0);
         ctl_do(ctl, "{\"command\":\"resume\"}");
         ctl_await(ctl, "connections.offloaded", last + 1, 10);
-        LAB_CHECK(ctl_status(ctl, "targets.0.queued") == 0);
+        expect("targets.0.queued", 0);
         LAB_CHECK(events(log, "move", "offload") == last + 1);
         all_move();
         /* And once more: what was queued once is no different. */
@@ -272,7 +309,7 @@ static void initiate_in_flight_is_queued(void)
 /* The program closes a connection whose initiate is queued. rows: C358 C362 */
 static void closed_while_queued(void)
 {
-    begin("connections are closed while their initiate is queued", NULL);
+    begin("connections are closed while their initiate is queued", NULL, NULL);
     catch_in_flight(0, CONNECTIONS - 1);
     all_move();
     traffic_end(&client, &server);
@@ -290,7 +327,7 @@ static void upload_all_in_pause(void)
 {
     int64_t before;
 
-    begin("pause, upload-all: sends are completed with UPLOAD_IN_PROGRESS", NULL);
+    begin("pause, upload-all: sends are completed with UPLOAD_IN_PROGRESS", NULL, NULL);
     offload(0, CONNECTIONS - 1);
     for (int round = 0; round < 5; round++) {
         before = ctl_status(ctl, "targets.0.sends_upload_in_progress");
@@ -298,10 +335,10 @@ static void upload_all_in_pause(void)
         ctl_do(ctl, "{\"command\":\"pause\"}");
         all_move();
         ctl_do(ctl, "{\"command\":\"upload-all\",\"wait\":true}");
-        LAB_CHECK(ctl_status(ctl, "connections.in_host") == CONNECTIONS);
-        LAB_CHECK(ctl_status(ctl, "targets.0.connections") == 0);
+        expect("connections.in_host", CONNECTIONS);
+        expect("targets.0.connections", 0);
         LAB_CHECK(ctl_status(ctl, "targets.0.sends_upload_in_progress") > before);
-        LAB_CHECK(ctl_status(ctl, "targets.0.paused") == 1);
+        expect("targets.0.paused", 1);
         all_move();
         /* Paths and neighbors go as well; then the target is empty. */
         ctl_await(ctl, "targets.0.paths", 0, 5);
@@ -310,7 +347,7 @@ static void upload_all_in_pause(void)
         offload(0, CONNECTIONS - 1);
     }
     all_move();
-    LAB_ZERO(ctl_status(ctl, "verifier.breaches"));
+    expect("verifier.breaches", 0);
     ctl_close(ctl);
     end();
 }
@@ -318,7 +355,7 @@ static void upload_all_in_pause(void)
 /* upload-all without a pause before, with an initiate in flight. rows: C358 C359 C363 */
 static void upload_all_with_queue(void)
 {
-    begin("upload-all while initiates are queued", NULL);
+    begin("upload-all while initiates are queued", NULL, NULL);
     offload(0, 2);
     catch_in_flight(3, CONNECTIONS - 1);
     ctl_do(ctl, "{\"command\":\"upload-all\",\"timeout\":5}");
@@ -338,7 +375,7 @@ static void never_resumes(int number)
 {
     begin(number == SIGKILL ? "a target that never resumes, and a daemon that is killed"
                             : "a target that never resumes, and a daemon that ends",
-          NULL);
+          NULL, NULL);
     if (number != SIGKILL)
         offload(0, 2);
     catch_in_flight(3, CONNECTIONS - 1);
@@ -352,18 +389,27 @@ static void never_resumes(int number)
     end();
 }
 
-int main(void)
+static void daemon_ends(void)
 {
-    lab_init("pause", 115);
-    nothing_new_is_offered();
-    automatic_waits();
-    initiate_in_flight_is_queued();
-    closed_while_queued();
-    upload_all_in_pause();
-    upload_all_with_queue();
     never_resumes(SIGTERM);
     never_resumes(SIGINT);
     never_resumes(SIGKILL);
+}
+
+int main(int argc, char **argv)
+{
+    void (*const tests[])(void) = {nothing_new_is_offered,
+                                   automatic_waits,
+                                   initiate_in_flight_is_queued,
+                                   closed_while_queued,
+                                   upload_all_in_pause,
+                                   upload_all_with_queue,
+                                   daemon_ends};
+
+    lab_init("pause", 115);
+    for (unsigned i = 0; i < sizeof(tests) / sizeof(tests[0]); i++)
+        if (argc < 2 || strtoul(argv[1], NULL, 10) == i)
+            tests[i]();
     puts("passed");
     return 0;
 }

@@ -14,7 +14,7 @@
 #define TCP_CC_INFINITE UINT32_MAX  /* ssthresh before the first congestion */
 #define TCP_CC_MAX_CWND 0x40000000u /* 1 GiB: no window is larger */
 #define TCP_CC_INITIAL_SEGMENTS 10  /* RFC 6928 */
-#define TCP_CC_PRIVATE_WORDS 6
+#define TCP_CC_PRIVATE_WORDS 8
 
 struct tcp_cc {
     const struct tcp_cc_ops *ops;

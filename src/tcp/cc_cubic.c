@@ -5,12 +5,13 @@
  * After a reduction the window follows W(t) = C (t - K)^3 + W_max: it comes back fast, lingers
  * around the window that was too much, then probes faster and faster.  t is milliseconds since the
  * epoch began, windows are bytes, C = 0.4 segments per second cubed.  Beside it runs an estimate of
- * what Reno would have; the larger of the two is used.
+ * what Reno would have; the larger of the two is used.  The first slow start is HyStart++'s.
  *
  * Limits: t - K is cut at 100 s, so that no product leaves 64 bits.
  */
 #include "tcp/cc.h"
 #include "tcp/conn.h"
+#include "tcp/hystart.h"
 
 #define CUBIC_BETA_NUM 7u /* multiplicative decrease 0.7 */
 #define CUBIC_BETA_DEN 10u
@@ -24,6 +25,7 @@ struct cubic {
     uint32_t w_prior; /* window just before the last reduction */
     uint32_t credit;  /* bytes acknowledged towards growth of cwnd, scaled by cwnd */
     uint32_t est_acc; /* the same for w_est */
+    struct tcp_hystart hystart;
 };
 _Static_assert(sizeof(struct cubic) <= TCP_CC_PRIVATE_WORDS * 8, "fits the private words");
 
@@ -100,10 +102,14 @@ static void cubic_reno_estimate(struct tcp_cc *cc, uint32_t acked)
 static void cubic_on_ack(struct tcp_cc *cc, const struct tcp_cc_ack *ack, tcp_time now)
 {
     struct cubic *cubic = cubic_of(cc);
-    uint32_t left = tcp_cc_slow_start(cc, ack->acked);
-    uint32_t target;
+    uint32_t left, target;
     uint64_t t_ms, gain;
 
+    if (cc->ssthresh == TCP_CC_INFINITE) {
+        tcp_hystart_on_ack(&cubic->hystart, cc, ack);
+        return;
+    }
+    left = tcp_cc_slow_start(cc, ack->acked);
     if (!left)
         return;
     if (!cubic->epoch)

@@ -100,13 +100,14 @@ void chimney_end(struct chimney_session *session);
  * Makes a handle for the connected stream socket @fd and tells the daemon of it.
  *
  * On success the handle owns @fd: chimney_close() closes it, chimney_detach() gives it back.  If
- * the daemon cannot take the connection (not TCP, tables full, no daemon, ...) the handle is valid
- * all the same and the connection stays in the kernel; chimney_note() says why.
+ * the daemon cannot take the connection (not TCP, not connected or reset already, tables full, no
+ * daemon, ...) the handle is valid all the same and the connection stays in the kernel;
+ * chimney_note() says why.
  *
  * @flags  CHIMNEY_ATTACH_*
  *
- * Returns the handle; NULL with EBADF, ENOTSOCK, ENOTCONN, EOPNOTSUPP (not a stream socket), EINVAL
- * (unknown flags) or ENOMEM, and @fd is still the caller's.
+ * Returns the handle; NULL with EBADF, ENOTSOCK, EOPNOTSUPP (not a stream socket, or a listening
+ * one), EINVAL (unknown flags) or ENOMEM, and @fd is still the caller's.
  */
 struct chimney_conn *chimney_attach(struct chimney_session *session, int fd, unsigned flags);
 

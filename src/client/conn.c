@@ -54,7 +54,7 @@ static void attach_to_daemon(struct chimney_conn *c, unsigned flags)
 
     if (os_getsockopt(c->fd, SOL_SOCKET, SO_PROTOCOL, &protocol, &len) != 0 ||
         protocol != IPPROTO_TCP || c->peer_len == 0) {
-        note_set(c, "not a connected TCP socket");
+        note_set(c, protocol == IPPROTO_MPTCP ? "multipath TCP" : "not a connected TCP socket");
         return;
     }
     err = session_request(c->session, &ask, c->fd, &answer, NULL);

@@ -624,6 +624,21 @@ static void no_handle(const char *what, int fd, int error)
         close(fd);
 }
 
+/* A handle all the same: the program is told by the calls that it makes, as by the kernel's. */
+static void not_connected(int fd)
+{
+    struct chimney_conn *conn = chimney_attach(session, fd, CHIMNEY_ATTACH_OFFLOAD);
+    char text[96];
+
+    LAB_CHECK(conn && chimney_id(conn) == 0 && chimney_state(conn) == CHIMNEY_IN_HOST);
+    chimney_note(conn, text, sizeof(text));
+    LAB_ZERO(strcmp(text, "not a connected TCP socket"));
+    LAB_CHECK(chimney_offload(conn, NULL) < 0 && errno == ENOTCONN);
+    LAB_CHECK(chimney_recv(conn, text, 1, 0) < 0 && errno == ENOTCONN);
+    LAB_CHECK(chimney_send(conn, text, 1, MSG_NOSIGNAL) < 0 && errno == EPIPE);
+    LAB_ZERO(chimney_close(conn));
+}
+
 /* A connection of A with @protocol: the program's end and its peer's. */
 static int accept_one(uint16_t port, int protocol, int *peer)
 {
@@ -696,9 +711,9 @@ static void sockets_that_stay(void)
     lab_enter(m.a);
     no_handle("no descriptor", -1, EBADF);
     no_handle("a file", open("/dev/null", O_RDWR | O_CLOEXEC), ENOTSOCK);
-    no_handle("a listening socket", sock_listen("::", 6200), ENOTCONN);
-    no_handle("an unconnected socket", socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0), ENOTCONN);
+    no_handle("a listening socket", sock_listen("::", 6200), EOPNOTSUPP);
     no_handle("a datagram socket", socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0), EOPNOTSUPP);
+    not_connected(socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
     lab_enter(-1);
 
     LAB_ZERO(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair));
@@ -725,7 +740,7 @@ static void sockets_that_stay(void)
     } else {
         close(fd);
         fd = accept_one(6203, IPPROTO_MPTCP, &peer);
-        stays("multipath TCP", fd, peer, "");
+        stays("multipath TCP", fd, peer, "multipath TCP");
     }
 
     fd = accept_one(6204, 0, &peer);

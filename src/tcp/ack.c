@@ -83,6 +83,7 @@ static void congestion_echo(struct tcp_conn *c, tcp_time now)
         return;
     c->cc.ops->on_congestion(&c->cc, TCP_CC_ECN, tcp_flight(c), now);
     c->ecn_recover = c->snd_max;
+    c->undo.possible = false;
     c->flags |= F_CWR;
 }
 

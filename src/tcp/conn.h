@@ -175,6 +175,15 @@ struct tcp_prr {
     uint64_t out;       /* ... and bytes sent since */
 };
 
+/** What was sent again in the last recovery and not yet reported as needless by a D-SACK. */
+struct tcp_undo {
+    bool possible;
+    uint32_t left, right; /* what was in flight when it began */
+    uint32_t until;       /* snd_max when it ended: nobody speaks of it after that */
+    uint64_t again;       /* bytes sent again ... */
+    uint64_t needless;    /* ... and reported */
+};
+
 struct tcp_conn {
     /* Line 0: sending. */
     uint32_t snd_una;        /* 0 */
@@ -262,6 +271,7 @@ struct tcp_conn {
     struct tcp_rack rack;
     struct tcp_tlp tlp;
     struct tcp_prr prr;
+    struct tcp_undo undo;
 
     /* demand.c */
     uint32_t demand_rtt_ms; /* smallest echo of our stamps by data */
@@ -372,7 +382,8 @@ void tcp_loss_on_ack(struct tcp_conn *c, const struct tcp_segment *seg,
 void tcp_loss_on_rto(struct tcp_conn *c, tcp_time now);
 void tcp_loss_repaired(struct tcp_conn *c, tcp_time now);
 bool tcp_loss_on_reorder(struct tcp_conn *c, tcp_time now);
-void tcp_loss_on_resend(struct tcp_conn *c, uint32_t left);
+void tcp_loss_on_resend(struct tcp_conn *c, uint32_t left, uint32_t len);
+void tcp_loss_on_dsack(struct tcp_conn *c, uint32_t left, uint32_t right);
 void tcp_loss_on_smaller_mss(struct tcp_conn *c);
 
 /* tlp.c: tail loss probes. */

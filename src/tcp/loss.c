@@ -16,7 +16,8 @@
  * again, the peer may have reneged (RFC 2018 section 8): the marks are dropped.
  *
  * Undo (Eifel, RFC 3522): if the first ACK after a retransmission echoes a stamp older than that
- * retransmission, the original had arrived: the loss marks and the reduction are taken back.
+ * retransmission, the original had arrived: the loss marks and the reduction are taken back.  The
+ * same when D-SACKs say so of every byte that was sent again (RFC 3708), also after the recovery.
  */
 #include "tcp/conn.h"
 
@@ -45,6 +46,8 @@ uint32_t tcp_pipe(const struct tcp_conn *c)
 
 static void enter(struct tcp_conn *c, enum tcp_recovery state)
 {
+    if (c->recovery == RECOVERY_NONE)
+        c->undo = (struct tcp_undo){.possible = true, .left = c->snd_una, .right = c->snd_max};
     c->recovery = state;
     c->recover = c->snd_max;
     c->tlp.out = false;
@@ -58,6 +61,7 @@ static void enter(struct tcp_conn *c, enum tcp_recovery state)
 static void leave(struct tcp_conn *c)
 {
     c->recovery = RECOVERY_NONE;
+    c->undo.until = c->snd_max;
     tcp_prr_end(c);
     tcp_rack_recovered(c);
     c->flags &= ~(F_REXMT_ONE | F_EIFEL);
@@ -76,6 +80,7 @@ void tcp_loss_repaired(struct tcp_conn *c, tcp_time now)
     if (c->recovery != RECOVERY_NONE)
         return;
     c->cc.ops->on_congestion(&c->cc, TCP_CC_LOSS, flight_in_window(c), now);
+    c->undo.possible = false;
     if (c->flags & F_ECN)
         c->flags |= F_CWR;
 }
@@ -93,8 +98,10 @@ static void enter_fast(struct tcp_conn *c, uint32_t delivered, tcp_time now)
 
 /** The segment at @left goes out again.  The first of an episode, at SND.UNA, decides about undo.
  */
-void tcp_loss_on_resend(struct tcp_conn *c, uint32_t left)
+void tcp_loss_on_resend(struct tcp_conn *c, uint32_t left, uint32_t len)
 {
+    if (c->recovery != RECOVERY_NONE)
+        c->undo.again += len;
     if (c->recovery == RECOVERY_NONE || c->flags & F_EIFEL || left != c->snd_una)
         return;
     c->eifel_ts = c->ts_last;
@@ -111,12 +118,33 @@ static void undo(struct tcp_conn *c, tcp_time now)
 {
     tcp_prr_end(c);
     c->cc.ops->on_spurious(&c->cc, now);
+    c->undo.possible = false;
+    c->backoff = 0;
     for (unsigned i = c->span_count; i-- > 0;) {
         if (c->span[i].state == SPAN_SACKED)
             continue;
         tcp_span_set(c, c->span[i].left, c->span[i].right, SPAN_FLIGHT, now);
     }
-    leave(c);
+    if (c->recovery != RECOVERY_NONE)
+        leave(c);
+}
+
+/** A D-SACK that is not about a tail loss probe. */
+void tcp_loss_on_dsack(struct tcp_conn *c, uint32_t left, uint32_t right)
+{
+    struct tcp_undo *u = &c->undo;
+
+    if (u->possible && seq_geq(left, u->left) && seq_leq(right, u->right))
+        u->needless += right - left;
+}
+
+/* Everything that was sent again had arrived (RFC 3708; as Linux, also after the recovery's end).
+ */
+static bool all_needless(const struct tcp_conn *c)
+{
+    const struct tcp_undo *u = &c->undo;
+
+    return u->possible && u->again && u->needless >= u->again && !c->lost_bytes;
 }
 
 /* The segment at SND.UNA is lost, unless it is known otherwise. */
@@ -210,6 +238,10 @@ void tcp_loss_on_ack(struct tcp_conn *c, const struct tcp_segment *seg,
     }
     if (c->recovery != RECOVERY_NONE && seq_geq(c->snd_una, c->recover))
         leave(c);
+    if (all_needless(c))
+        undo(c, now);
+    if (c->recovery == RECOVERY_NONE && seq_gt(c->snd_una, c->undo.until))
+        c->undo.possible = false;
     if (info->duplicate && c->dup_acks < UINT8_MAX)
         c->dup_acks++;
     if (c->flags & F_SACK) {

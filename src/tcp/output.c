@@ -96,7 +96,7 @@ static int resend(struct tcp_conn *c, uint32_t left, uint32_t len, uint32_t mss,
     build(c, out, left, flags, now);
     attach(c, out, left, data, mss);
     tcp_span_force(c, left, right, SPAN_RESENT, now);
-    tcp_loss_on_resend(c, left);
+    tcp_loss_on_resend(c, left, len);
     tcp_prr_sent(c, len);
     c->stats.segments_out--; /* pure retransmissions are counted on their own */
     c->stats.retransmits++;

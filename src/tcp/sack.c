@@ -275,8 +275,10 @@ uint32_t tcp_sack_input(struct tcp_conn *c, const struct tcp_segment *seg, tcp_t
             continue;
         if (i == 0 && is_dsack(seg)) {
             c->stats.dsack_in++;
-            if (!tcp_tlp_dsack(c, right))
+            if (!tcp_tlp_dsack(c, right)) {
                 tcp_rack_dsack(c);
+                tcp_loss_on_dsack(c, left, right);
+            }
             continue;
         }
         if (seq_gt(right, c->snd_max) || seq_leq(right, una))

@@ -238,6 +238,52 @@ static void eifel_undoes_a_spurious_timeout(void **state)
     one_free(&o);
 }
 
+/* RFC 3708: the window comes back when D-SACKs account for every retransmission. */
+static void dsack_undoes_a_spurious_recovery(void **state)
+{
+    static const struct {
+        bool over;            /* the recovery has ended before */
+        uint32_t left, right; /* the D-SACK */
+        bool ecn, undone;
+    } table[] = {
+        /* 1: within the recovery */ {false, SND, SND + 1000, false, true},
+        /* 2: after it */ {true, SND, SND + 1000, false, true},
+        /* 3: of something else */ {true, SND - 1000, SND, false, false},
+        /* 4: of a part */ {true, SND, SND + 500, false, false},
+        /* 5: a reduction for another reason came after */ {true, SND, SND + 1000, true, false},
+    };
+
+    for (unsigned i = 0; i < sizeof(table) / sizeof(table[0]); i++) {
+        struct one o;
+        uint32_t number = table[i].over ? SND + 12000 : SND + 5000;
+
+        one_init(&o);
+        if (table[i].ecn)
+            o.in.constant.flags |= TCP_FLAG_ECN_ENABLED;
+        one_open(&o);
+        assert_int_equal(send_bytes(&o, 20000), 10);
+        o.now += 100 * MS;
+        ack_sack(&o, SND, SND + 1000, SND + 4000);
+        pull(&o);
+        assert_int_equal(o.c->recovery, RECOVERY_FAST);
+        assert_int_equal(tcp_conn_stats(o.c)->retransmits, 1);
+        o.now += 50 * MS;
+        ack(&o, seq_min(number, o.c->snd_max), 30000);
+        pull(&o);
+        if (table[i].ecn)
+            input(&o, (struct tcp_segment){.seq = RCV,
+                                           .ack = o.c->snd_una,
+                                           .window = 30000,
+                                           .flags = TCP_ACK | TCP_ECE});
+        ack_sack(&o, o.c->snd_una, table[i].left, table[i].right);
+        if ((o.c->cc.cwnd >= 10000) != table[i].undone)
+            fail_msg("case %u: cwnd %u", i + 1, o.c->cc.cwnd);
+        assert_int_equal(o.c->recovery,
+                         table[i].over || table[i].undone ? RECOVERY_NONE : RECOVERY_FAST);
+        one_free(&o);
+    }
+}
+
 /* rows: C69 C182 */
 static void duplicate_acks_are_carried(void **state)
 {
@@ -427,6 +473,7 @@ int main(void)
         cmocka_unit_test(a_second_timeout_keeps_ssthresh),
         cmocka_unit_test(reneging_is_survived),
         cmocka_unit_test(eifel_undoes_a_spurious_timeout),
+        cmocka_unit_test(dsack_undoes_a_spurious_recovery),
         cmocka_unit_test(duplicate_acks_are_carried),
         cmocka_unit_test(ecn_reduces_once_per_window),
         cmocka_unit_test(reno_by_numbers),

@@ -359,7 +359,7 @@ void session_readable(struct daemon *d, struct session *s)
 
         if (n < 0 && (errno == EAGAIN || errno == EINTR))
             return;
-        if (n > 0) {
+        if (n >= 0) { /* an empty message can bring descriptors, too */
             for (struct cmsghdr *c = CMSG_FIRSTHDR(&msg); c; c = CMSG_NXTHDR(&msg, c)) {
                 size_t count;
 

@@ -910,7 +910,7 @@ static bool hostile_send(int sock)
         message->flags = (uint32_t)lab_random() % 4;
         message->reason = (uint32_t)lab_random() % 16;
     } else {
-        iov.iov_len = lab_random() % sizeof(bytes);
+        iov.iov_len = lab_random() % 2 ? lab_random() % sizeof(bytes) : 0;
     }
     if (lab_random() % 2) {
         int most = lab_random() % 8 ? 1 : HOSTILE_MAX_FDS;
@@ -975,6 +975,8 @@ static void session_socket_nonsense(void)
     lab_enter(-1);
     LAB_CHECK(listener >= 0 && sock_nonblocking(listener) == 0);
     before = daemon_descriptors();
+    if (getenv("LAB_VERBOSE"))
+        lab_run(-1, "ls -l /proc/%d/fd >&2", (int)m.daemon);
     for (unsigned round = 0; round < 2; round++) {
         pid_t pid;
         int status;
@@ -997,8 +999,10 @@ static void session_socket_nonsense(void)
     for (end = lab_now_ns() + PATIENCE_S * 1000000000ull; lab_now_ns() < end; lab_sleep_ms(20))
         if ((after = daemon_descriptors()) <= before)
             break;
-    if (after > before)
+    if (after > before) {
+        lab_run(-1, "ls -l /proc/%d/fd >&2", (int)m.daemon);
         LAB_FAIL("chimneyd had %u descriptors before and %u after", before, after);
+    }
     ctl_do(ctl, "{\"command\":\"upload\",\"all\":true,\"wait\":true}");
     ctl_do(ctl, "{\"command\":\"offload\",\"all\":true,\"wait\":true}");
     all_move();

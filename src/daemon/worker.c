@@ -2,11 +2,11 @@
 /*
  * The worker: one thread that owns the targets.
  *
- * Theory of operation.  A round looks at messages, at the programs' kicks and at the targets, in this
- * order.  A round that found nothing to do is followed by a few more (polling is cheaper than
- * sleeping while traffic is near), then the worker sleeps: it arms every kick ring, looks once more,
- * and waits in epoll for frames, kicks, messages or the earliest timer.  While it is awake nobody
- * makes a system call to tell it anything.
+ * Theory of operation.  A round looks at messages, at the programs' kicks and at the targets, in
+ * this order.  A round that found nothing to do is followed by a few more (polling is cheaper than
+ * sleeping while traffic is near), then the worker sleeps: it arms every kick ring, looks once
+ * more, and waits in epoll for frames, kicks, messages or the earliest timer.  While it is awake
+ * nobody makes a system call to tell it anything.
  */
 #include "daemon/daemon.h"
 
@@ -144,8 +144,8 @@ static bool worker_sleep(struct daemon *d)
         if (next != UINT64_MAX) {
             uint64_t left = next > now ? next - now : 0;
 
-            timeout = (struct timespec){ (time_t)(left / 1000000000ull),
-                                         (long)(left % 1000000000ull) };
+            timeout =
+                (struct timespec){(time_t)(left / 1000000000ull), (long)(left % 1000000000ull)};
             wait = &timeout;
         }
         n = epoll_pwait2(d->w_epoll_fd, events, 64, wait, NULL);
@@ -182,7 +182,7 @@ static void *worker_main(void *arg)
 
 static int worker_watch(struct daemon *d, int fd, bool drain)
 {
-    struct epoll_event ev = { .events = EPOLLIN, .data.fd = drain ? fd : -1 };
+    struct epoll_event ev = {.events = EPOLLIN, .data.fd = drain ? fd : -1};
 
     return epoll_ctl(d->w_epoll_fd, EPOLL_CTL_ADD, fd, &ev) < 0 ? -errno : 0;
 }
@@ -221,7 +221,10 @@ static void stop_fn(void *a, void *b)
     ((struct daemon *)a)->w_stop = true;
 }
 
-void worker_post(struct daemon *d, const struct mail *mail) { mailbox_post(&d->to_worker, mail); }
+void worker_post(struct daemon *d, const struct mail *mail)
+{
+    mailbox_post(&d->to_worker, mail);
+}
 
 struct worker_call {
     void (*fn)(struct daemon *d, void *arg);
@@ -237,9 +240,9 @@ static void call_fn(void *a, void *b)
 
 void worker_call(struct daemon *d, void (*fn)(struct daemon *d, void *arg), void *arg)
 {
-    struct worker_call call = { fn, arg };
+    struct worker_call call = {fn, arg};
     _Atomic uint32_t done = 0;
-    struct mail mail = { .kind = MAIL_CALL, .fn = call_fn, .a = d, .b = &call, .done = &done };
+    struct mail mail = {.kind = MAIL_CALL, .fn = call_fn, .a = d, .b = &call, .done = &done};
 
     if (!d->worker_running) {
         fn(d, arg);
@@ -248,13 +251,13 @@ void worker_call(struct daemon *d, void (*fn)(struct daemon *d, void *arg), void
     mailbox_post(&d->to_worker, &mail);
     for (int spins = 0; !atomic_load_explicit(&done, memory_order_acquire); spins++)
         if (spins > 1000)
-            nanosleep(&(struct timespec){ 0, 20000 }, NULL);
+            nanosleep(&(struct timespec){0, 20000}, NULL);
 }
 
 void worker_stop(struct daemon *d)
 {
     _Atomic uint32_t done = 0;
-    struct mail mail = { .kind = MAIL_CALL, .fn = stop_fn, .a = d, .done = &done };
+    struct mail mail = {.kind = MAIL_CALL, .fn = stop_fn, .a = d, .done = &done};
 
     if (!d->worker_running)
         return;

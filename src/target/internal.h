@@ -159,6 +159,9 @@ void state_from_engine(const struct target_conn *c, const struct tcp_export *fro
                        struct chimney_tcp_delegated *to);
 uint32_t state_ticks(const struct target *t);
 
+/* target.c */
+void target_capabilities(const struct target *t, struct chimney_capabilities *out);
+
 /* verbs.c */
 bool verbs_run(struct target *t);
 void verbs_enqueue(struct target *t, enum tree_verb verb, struct chimney_block *root);

@@ -82,6 +82,22 @@ uint32_t state_ticks(const struct target *t)
     return (uint32_t)(t->now / TCP_SEC * tps + t->now % TCP_SEC * tps / TCP_SEC);
 }
 
+void target_capabilities(const struct target *t, struct chimney_capabilities *out)
+{
+    *out = (struct chimney_capabilities){
+        .header = {0, CHIMNEY_REVISION, sizeof(*out)},
+        .encapsulation = CHIMNEY_ENCAPSULATION_IEEE_802_3,
+        .support_ipv4 = true,
+        .support_ipv6 = true,
+        .support_sack = true,
+        .tcp_connection_offload_capacity = t->capacity,
+        .path_capacity = t->config.max_paths,
+        .neighbor_capacity = t->config.max_neighbors,
+        .max_path_mtu = t->config.max_path_mtu,
+        .max_rcv_wnd = t->config.max_rcv_wnd,
+    };
+}
+
 static bool run_requests(struct target *t)
 {
     chimney_status status;
@@ -110,18 +126,7 @@ static bool run_requests(struct target *t)
             any = true;
             if (t->resume_capacity && t->resume_capacity <= t->config.max_connections)
                 t->capacity = t->resume_capacity;
-            caps = (struct chimney_capabilities){
-                .header = {0, CHIMNEY_REVISION, sizeof(caps)},
-                .encapsulation = CHIMNEY_ENCAPSULATION_IEEE_802_3,
-                .support_ipv4 = true,
-                .support_ipv6 = true,
-                .support_sack = true,
-                .tcp_connection_offload_capacity = t->capacity,
-                .path_capacity = t->config.max_paths,
-                .neighbor_capacity = t->config.max_neighbors,
-                .max_path_mtu = t->config.max_path_mtu,
-                .max_rcv_wnd = t->config.max_rcv_wnd,
-            };
+            target_capabilities(t, &caps);
             t->host_ops->status(t->host, status, &caps, sizeof(caps));
         } else if (t->pause.state == PAUSE_RUNNING || t->pause.state == PAUSE_RESUMING) {
             t->resume_wanted = false; /* nothing to resume */

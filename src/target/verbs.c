@@ -571,18 +571,7 @@ static void op_get_capabilities(struct chimney_target *base, struct chimney_capa
 {
     struct target *t = target_of(base);
 
-    *out = (struct chimney_capabilities){
-        .header = {0, CHIMNEY_REVISION, sizeof(*out)},
-        .encapsulation = CHIMNEY_ENCAPSULATION_IEEE_802_3,
-        .support_ipv4 = true,
-        .support_ipv6 = true,
-        .support_sack = true,
-        .tcp_connection_offload_capacity = t->capacity,
-        .path_capacity = t->config.max_paths,
-        .neighbor_capacity = t->config.max_neighbors,
-        .max_path_mtu = t->config.max_path_mtu,
-        .max_rcv_wnd = t->config.max_rcv_wnd,
-    };
+    target_capabilities(t, out);
     pause_capabilities_read(&t->pause); /* after a RESUME: queued initiates may go */
 }
 

@@ -91,6 +91,7 @@ struct relay {
     bool q_end, t_end, q_reset, t_reset, q_told, t_told;
     bool parked, never_ack;
     struct repaired repaired;
+    uint32_t ahead[2]; /* segments P sent less those Q received, and back, when all have arrived */
     int64_t next_move;
     uint64_t moves;
 };
@@ -226,6 +227,28 @@ static inline bool may_repair(void)
     return may;
 }
 
+/* Where the kernel's struct tcp_info has these; libc's older one ends before. */
+#define TCPI_SEGS_OUT 136
+#define TCPI_SEGS_IN 140
+
+static inline uint32_t segments_of(int fd, size_t field)
+{
+    uint8_t info[256] = {0};
+    socklen_t len = sizeof(info);
+    uint32_t value;
+
+    MUST(getsockopt(fd, IPPROTO_TCP, TCP_INFO, info, &len) == 0);
+    memcpy(&value, info + field, sizeof(value));
+    return value;
+}
+
+/** The order matters: first what @p sends, then what @q answers. */
+static inline void segments_ahead(int p, int q, uint32_t ahead[2])
+{
+    ahead[0] = segments_of(p, TCPI_SEGS_OUT) - segments_of(q, TCPI_SEGS_IN);
+    ahead[1] = segments_of(q, TCPI_SEGS_OUT) - segments_of(p, TCPI_SEGS_IN);
+}
+
 /* ---- park and restore (handoff.md 1.1 steps 6-10, 1.2 steps 2-10) -------------------------------
  */
 
@@ -291,6 +314,7 @@ static inline void restore(struct relay *r, const uint8_t *unread, size_t len)
     }
     opt(r->p, TCP_REPAIR_QUEUE, TCP_NO_QUEUE);
     MUST(setsockopt(r->p, IPPROTO_TCP, TCP_REPAIR_WINDOW, &x->window, sizeof(x->window)) == 0);
+    segments_ahead(r->p, r->q, r->ahead);
     MUST(setsockopt(r->p, IPPROTO_TCP, TCP_REPAIR, &zero, sizeof(zero)) == 0);
     opt(r->p, TCP_MAXSEG, 0);
     r->parked = false;
@@ -422,6 +446,19 @@ static inline bool relay_offload(struct fixture *f, struct relay *r)
         n = relay_read(r->p, &unread, 65536);
         MUST(n == 1 || n == -1);
     } while (n == 1 || queued_of(r->q, SIOCOUTQ) > 0);
+    /*
+     * A segment of Q's that finds P parked is answered by a reset.  There is no steering here, so
+     * wait until the last one has been through, and the last of P's that Q might answer.
+     */
+    for (;;) {
+        uint32_t ahead[2];
+
+        segments_ahead(r->p, r->q, ahead);
+        if (memcmp(ahead, r->ahead, sizeof(ahead)) == 0)
+            break;
+        MUST(now_ns() < deadline + 10000 * MS);
+        sched_yield();
+    }
     while (size < unread.len)
         size *= 2;
     MUST(size <= STREAM_RING_MAX);
@@ -1106,6 +1143,7 @@ static UNUSED int fixture_pair(struct fixture *f, int *program, int *peer)
     MUST(i < FIXTURE_RELAYS);
     f->relays[i] = (struct relay){
         .used = true, .p = -1, .q = a[i & 1], .t = b[0], .cookie = cookie_of(a[!(i & 1)])};
+    segments_ahead(a[!(i & 1)], a[i & 1], f->relays[i].ahead);
     *program = a[!(i & 1)];
     *peer = b[1];
     pthread_mutex_unlock(&f->lock);

@@ -215,12 +215,16 @@ static void in_kernel(struct daemon *d, struct conn *c)
     release_later(c);
 }
 
-/* The rest of the send stream that the kernel had no room for; true when all of it is out. */
+/*
+ * The rest of the send stream that the kernel had no room for; true when all of it is out.  A socket
+ * that was reset is left alone: writing to it would take away the error that is the program's.
+ */
 static bool flush_rest(struct conn *c)
 {
     const struct repair_restore *r = &c->restore;
+    struct pollfd reset = { .fd = c->fd };
 
-    while (c->handoff.unsent_left > 0) {
+    while (c->handoff.unsent_left > 0 && poll(&reset, 1, 0) == 0) {
         uint64_t pos = r->una_pos + r->sent_len + r->unsent_len - c->handoff.unsent_left;
         uint32_t offset = (uint32_t)(pos & (r->ring_size - 1));
         uint32_t len = c->handoff.unsent_left;

@@ -9,8 +9,8 @@
  *
  * A connection moves like this; the control thread drives it (move.c):
  *
- *   InHost      --offload--> Offloading: program quiesced, steered, frozen, dumped, parked, initiate
- *   Offloading  --complete-> Offloaded, or back to InHost with the status as the reason
+ *   InHost      --offload--> Offloading: program quiesced, steered, frozen, dumped, parked,
+ * initiate Offloading  --complete-> Offloaded, or back to InHost with the status as the reason
  *   Offloading  --PAUSE----> still Offloading, `lent`: back in the kernel until RESUME
  *   Offloaded   --upload---> Uploading: program quiesced, terminate
  *   Uploading   --complete-> restored in the kernel: InHost
@@ -40,13 +40,16 @@
 #define DAEMON_MAX_CONTROL_CLIENTS 64
 #define DAEMON_HASH 65536u
 #define DAEMON_DEFAULT_MAX_CONNECTIONS TARGET_MAX_CONNECTIONS
-/** Tries of an offload that finds out-of-order data or a program inside a call, and their spacing. */
+/** Tries of an offload that finds out-of-order data or a program inside a call, and their spacing.
+ */
 #define DAEMON_OFFLOAD_TRIES 100
 #define DAEMON_RETRY_NS (2 * 1000000ull)
 /** How long a move waits for the program to leave its calls. */
 #define DAEMON_QUIESCE_NS (3 * 1000000ull)
 /** How long a program's thread that was caught inside a call may take to leave it. */
 #define DAEMON_DRAIN_NS (500 * 1000000ull)
+/** Rings of a connection whose queues and buffers ask for no more. */
+#define DAEMON_RING_DEFAULT (1u << 20)
 /** How long what a target learned about a path is believed after an upload. */
 #define DAEMON_CARRY_NS (1000 * 1000000ull)
 /** How long an ending daemon waits for its uploads. */
@@ -64,12 +67,12 @@ enum move_direction { MOVE_NONE, MOVE_OFFLOAD, MOVE_UPLOAD };
 struct move_record {
     enum move_direction direction;
     bool failed;
-    chimney_status status;              /* of an initiate or terminate */
-    enum chimney_upload_reason reason;  /* of an upload the target asked for, else NONE */
-    char why[80];                       /* "operator", "peer closed", "program closed", ... */
-    uint64_t start_ns, duration_ns;     /* monotonic; duration: silence of the connection */
-    uint32_t in_flight;                 /* bytes sent and not acknowledged at the move */
-    uint32_t queued_bytes;              /* bytes in both queues that travelled along */
+    chimney_status status;             /* of an initiate or terminate */
+    enum chimney_upload_reason reason; /* of an upload the target asked for, else NONE */
+    char why[80];                      /* "operator", "peer closed", "program closed", ... */
+    uint64_t start_ns, duration_ns;    /* monotonic; duration: silence of the connection */
+    uint32_t in_flight;                /* bytes sent and not acknowledged at the move */
+    uint32_t queued_bytes;             /* bytes in both queues that travelled along */
 };
 
 /** A neighbor object of the contract, in the host's hands. */
@@ -78,7 +81,7 @@ struct neighbor_obj {
     struct port_ctx *port;
     struct route_entry route; /* next hop and MAC */
     struct chimney_cell cell;
-    uint32_t refs;            /* paths */
+    uint32_t refs; /* paths */
     bool offloaded, busy, update_again;
     struct chimney_block *block; /* memory for the verbs of this object */
 };
@@ -100,23 +103,23 @@ struct conn {
     uint32_t id;
     struct session *session; /* NULL: the program is gone, the connection is being closed */
     uint32_t slot;
-    int fd;                  /* our duplicate */
+    int fd; /* our duplicate */
     struct flow_key key;
     bool accepted;
-    uint64_t attached_ns;    /* monotonic */
+    uint64_t attached_ns;     /* monotonic */
     struct conn *next, *prev; /* daemon.conns */
     struct conn *hash_next;
 
     enum chimney_conn_state state;
     uint64_t state_since_ns;
-    struct port_ctx *port;   /* the one it is, or was last, offloaded to */
+    struct port_ctx *port; /* the one it is, or was last, offloaded to */
     struct path_obj *path;
     struct handoff_conn handoff;
     struct chimney_cell cell;
     struct chimney_block *block; /* full TCP block, for initiate and terminate */
     struct hold hold;
-    bool lent;               /* Offloading, queued in a pause, running in the kernel meanwhile */
-    bool zombie;             /* released while its initiate waits: free it when that completes */
+    bool lent;   /* Offloading, queued in a pause, running in the kernel meanwhile */
+    bool zombie; /* released while its initiate waits: free it when that completes */
 
     /* What is wanted next, done when the move in progress has ended. */
     bool want_offload, want_upload, want_release, want_close;
@@ -129,7 +132,7 @@ struct conn {
 
     struct move_record last;
     uint64_t moves_offload, moves_upload, moves_failed;
-    char why_not[120];       /* why it is not offloaded, if it is not; empty otherwise */
+    char why_not[120];            /* why it is not offloaded, if it is not; empty otherwise */
     uint64_t bytes_in, bytes_out; /* carried by targets so far, without the running offload */
 
     /* (worker) while Offloading or Offloaded */
@@ -145,19 +148,18 @@ struct conn {
         uint32_t cwnd, ssthresh, srtt, rttvar, reordering;
     } carry;
     uint32_t ring_hint; /* rings at least this large, bytes */
-    bool reoffload;     /* uploaded only to be offloaded again with larger rings */
 
     /* (move.c) */
-    struct conn *want_next;  /* queue of those who want an offload */
-    struct conn *up_next;    /* queue of those who are to be uploaded */
+    struct conn *want_next; /* queue of those who want an offload */
+    struct conn *up_next;   /* queue of those who are to be uploaded */
     bool in_wants, in_ups;
-    uint64_t move_start_ns;  /* of the move in progress: the program was quiesced */
-    struct move_record now;  /* the move in progress */
+    uint64_t move_start_ns; /* of the move in progress: the program was quiesced */
+    struct move_record now; /* the move in progress */
     struct repair_restore restore;
-    bool restoring;          /* restore failed so far and is tried again */
-    bool flushing;           /* restored; unsent bytes wait for room in the kernel's queue, or on the
-                                way to its program (daemon.home) */
-    struct conn *busy_next;  /* queue of restoring and flushing connections */
+    bool restoring;         /* restore failed so far and is tried again */
+    bool flushing;          /* restored; unsent bytes wait for room in the kernel's queue, or on the
+                               way to its program (daemon.home) */
+    struct conn *busy_next; /* queue of restoring and flushing connections */
 };
 
 struct session {
@@ -186,17 +188,17 @@ struct port_ctx {
     char ifname[16];
     int ifindex;
     struct port *port;
-    struct chimney_target *target;   /* the software target */
-    struct chimney_target *top;      /* what the host speaks to: target or verifier above it */
+    struct chimney_target *target; /* the software target */
+    struct chimney_target *top;    /* what the host speaks to: target or verifier above it */
     bool native, link_up;
     /* Host side of the contract (control thread). */
-    bool paused;                     /* PAUSE was indicated and no RESUME since */
-    bool upload_all;                 /* UPLOAD_ALL was indicated */
+    bool paused;     /* PAUSE was indicated and no RESUME since */
+    bool upload_all; /* UPLOAD_ALL was indicated */
     struct chimney_capabilities caps;
-    struct chimney_block *initiate;  /* tree on its way, one at a time; NULL: none */
+    struct chimney_block *initiate;    /* tree on its way, one at a time; NULL: none */
     struct conn *batch[HANDOFF_BATCH]; /* its connections, NULL where released */
     size_t batch_count;
-    uint32_t offloaded;              /* connections */
+    uint32_t offloaded; /* connections */
     uint64_t pauses, resumes, upload_alls, queued_in_pause, initiates, terminates;
     struct neighbor_obj *neighbors;
     struct path_obj *paths;
@@ -212,7 +214,7 @@ struct daemon_options {
     bool auto_offload;        /* offload every connection as soon as it is attached */
     bool force_generic;
     bool no_verifier;
-    bool foreground_log;      /* log to stderr */
+    bool foreground_log; /* log to stderr */
     char **argv;
 };
 
@@ -267,7 +269,7 @@ struct daemon {
     uint64_t hash_seed;
 };
 
-uint64_t daemon_now(void);      /* CLOCK_MONOTONIC, ns */
+uint64_t daemon_now(void); /* CLOCK_MONOTONIC, ns */
 /** One line to stderr (or the journal), prefixed by "chimneyd: ". */
 void daemon_log(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
@@ -291,7 +293,8 @@ void slot_notify(struct session *s, uint32_t slot, uint32_t ready);
 void slot_set_route(struct conn *c, enum stream_route route);
 
 /* paths.c */
-/** Finds or makes path and neighbor objects for a connection; NULL and a line if not offloadable. */
+/** Finds or makes path and neighbor objects for a connection; NULL and a line if not offloadable.
+ */
 struct path_obj *paths_get(struct daemon *d, struct port_ctx **port, const struct flow_key *key,
                            char *why, size_t whylen);
 void paths_put(struct path_obj *path);

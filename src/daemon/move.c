@@ -7,10 +7,10 @@
  * conn_settled() looks at the wishes and begins the next one.  So requests never wait for one
  * another and never collide, whoever they come from.
  *
- * Offload, per port, at most one batch of HANDOFF_BATCH at a time: quiesce the program (route MOVING,
- * wait until it has left its calls), open the hold lists, freeze and park (host/handoff.c), send one
- * initiate tree to the target, and wait.  host_started() on the worker forwards what was held and
- * gives the route to the program.  Failure of any step puts the connection back as it was.
+ * Offload, per port, at most one batch of HANDOFF_BATCH at a time: quiesce the program (route
+ * MOVING, wait until it has left its calls), open the hold lists, freeze and park (host/handoff.c),
+ * send one initiate tree to the target, and wait.  host_started() on the worker forwards what was
+ * held and gives the route to the program.  Failure of any step puts the connection back as it was.
  *
  * Upload: quiesce, open the hold list, terminate, restore (host/handoff.c), route KERNEL.  At most
  * HANDOFF_BATCH connections are Uploading at a time; the others run on in the target until it is
@@ -143,8 +143,8 @@ static void held_rewind(void *arg)
  */
 static void give_back_held(struct daemon *d, struct conn *c)
 {
-    struct held_ctx ctx = { d, c };
-    struct handoff_held held = { held_next, NULL, &ctx };
+    struct held_ctx ctx = {d, c};
+    struct handoff_held held = {held_next, NULL, &ctx};
 
     do {
         handoff_reinject(&d->handoff, &c->handoff, &held);
@@ -216,13 +216,14 @@ static void in_kernel(struct daemon *d, struct conn *c)
 }
 
 /*
- * The rest of the send stream that the kernel had no room for; true when all of it is out.  A socket
- * that was reset is left alone: writing to it would take away the error that is the program's.
+ * The rest of the send stream that the kernel had no room for; true when all of it is out.  A
+ * socket that was reset is left alone: writing to it would take away the error that is the
+ * program's.
  */
 static bool flush_rest(struct conn *c)
 {
     const struct repair_restore *r = &c->restore;
-    struct pollfd reset = { .fd = c->fd };
+    struct pollfd reset = {.fd = c->fd};
 
     while (c->handoff.unsent_left > 0 && poll(&reset, 1, 0) == 0) {
         uint64_t pos = r->una_pos + r->sent_len + r->unsent_len - c->handoff.unsent_left;
@@ -256,10 +257,10 @@ static void come_home(struct daemon *d, struct conn *c)
 }
 
 /*
- * Restored connections get their programs back together, after one word with the worker: frames that
- * were steered before the restore may still wait in a port's ring, and are put into the hold lists
- * first.  Otherwise they would reach the kernel after what the program does next, and when that is
- * to close the connection, the kernel would answer them with a reset.
+ * Restored connections get their programs back together, after one word with the worker: frames
+ * that were steered before the restore may still wait in a port's ring, and are put into the hold
+ * lists first.  Otherwise they would reach the kernel after what the program does next, and when
+ * that is to close the connection, the kernel would answer them with a reset.
  */
 static void come_home_all(struct daemon *d)
 {
@@ -280,8 +281,8 @@ static void come_home_all(struct daemon *d)
 /* handoff_restore(), now or as often as it takes. */
 static void restore(struct daemon *d, struct conn *c)
 {
-    struct held_ctx ctx = { d, c };
-    struct handoff_held held = { held_next, held_rewind, &ctx };
+    struct held_ctx ctx = {d, c};
+    struct handoff_held held = {held_next, held_rewind, &ctx};
     int rc = c->flushing ? 0 : handoff_restore(&d->handoff, &c->handoff, &c->restore, &held);
 
     if (rc < 0) {
@@ -336,7 +337,7 @@ static void again(struct daemon *d, struct conn *c, const char *why)
 /* Rings large enough for what both queues hold and for the window the peer was promised. */
 static uint32_t ring_size(struct conn *c)
 {
-    uint32_t sendq = 0, recvq = 0, size = STREAM_RING_MIN, need;
+    uint32_t sendq = 0, recvq = 0, size = DAEMON_RING_DEFAULT, need;
     int rcvbuf = 0;
     socklen_t len = sizeof(rcvbuf);
 
@@ -487,7 +488,7 @@ static struct chimney_block *build_tree(struct conn *const *conns, size_t n)
 
 static void send_initiate(struct daemon *d, struct port_ctx *p, struct conn *const *conns, size_t n)
 {
-    struct mail mail = { .kind = MAIL_VERB, .port = p, .verb = TREE_INITIATE };
+    struct mail mail = {.kind = MAIL_VERB, .port = p, .verb = TREE_INITIATE};
 
     for (size_t i = 0; i < n; i++) {
         struct conn *c = conns[i];
@@ -583,7 +584,7 @@ static size_t freeze(struct daemon *d, struct conn **conns, size_t n)
 static void pump_offloads(struct daemon *d)
 {
     struct conn *batches[DAEMON_MAX_PORTS][HANDOFF_BATCH];
-    size_t counts[DAEMON_MAX_PORTS] = { 0 };
+    size_t counts[DAEMON_MAX_PORTS] = {0};
     struct conn *list = d->wants;
     uint64_t now = daemon_now();
     bool open = false;
@@ -717,7 +718,7 @@ static void batch_done(struct daemon *d, struct port_ctx *p, struct chimney_bloc
 static void begin_uploads(struct daemon *d, struct conn *const *conns, size_t n)
 {
     struct port_ctx *p = conns[0]->port;
-    struct mail mail = { .kind = MAIL_VERB, .port = p, .verb = TREE_TERMINATE };
+    struct mail mail = {.kind = MAIL_VERB, .port = p, .verb = TREE_TERMINATE};
     bool quiet[HANDOFF_BATCH];
 
     for (size_t i = 0; i < n; i++) {
@@ -788,8 +789,6 @@ void move_upload(struct daemon *d, struct conn *const *conns, size_t n,
         struct conn *c = conns[i];
 
         c->want_offload = false;
-        if (reason != SmallIO)
-            c->reoffload = false; /* it is to stay */
         if (c->state == CHIMNEY_OFFLOADED || c->state == CHIMNEY_OFFLOADING) {
             snprintf(c->want_why, sizeof(c->want_why), "%s", why);
             c->want_reason = reason;
@@ -822,15 +821,15 @@ static void lost(struct daemon *d, struct conn *c, const char *why)
 }
 
 /*
- * Before the rings are read for the last time: a thread that was preempted inside a call finishes it
- * first.  Only a thread that stopped for good is not waited for.
+ * Before the rings are read for the last time: a thread that was preempted inside a call finishes
+ * it first.  Only a thread that stopped for good is not waited for.
  */
 static void wait_for_program(struct conn *c)
 {
     uint64_t deadline = daemon_now() + DAEMON_DRAIN_NS;
 
     while (!c->session->dead && atomic_load(&slot_of(c)->users) != 0 && daemon_now() < deadline)
-        nanosleep(&(struct timespec){ 0, 50000 }, NULL);
+        nanosleep(&(struct timespec){0, 50000}, NULL);
 }
 
 static void terminate_done(struct daemon *d, struct conn *c)
@@ -869,7 +868,7 @@ static void terminate_done(struct daemon *d, struct conn *c)
     tail = atomic_load(&slot->receive.tail);
     if (tail < c->w_rcv_tail || tail > t->buffered_data.end)
         tail = c->w_rcv_tail;
-    t->send_data = (struct chimney_span){ una, head };
+    t->send_data = (struct chimney_span){una, head};
     t->buffered_data.begin = tail;
     c->now.in_flight = t->snd_max - t->snd_una;
     c->now.queued_bytes = (uint32_t)(head - una + (t->buffered_data.end - tail));
@@ -884,8 +883,8 @@ static void terminate_done(struct daemon *d, struct conn *c)
 
 /*
  * Our duplicate goes before the program is told: its own close(2) is to be the last one, with all
- * that SO_LINGER may mean.  If the program is gone ours is the last, and must not wait: neither does
- * the kernel's for a process that exits.
+ * that SO_LINGER may mean.  If the program is gone ours is the last, and must not wait: neither
+ * does the kernel's for a process that exits.
  */
 static void close_duplicate(struct conn *c)
 {
@@ -960,21 +959,12 @@ static void conn_settled(struct daemon *d, struct conn *c)
     }
     c->want_upload = false;
     if (c->notify_upload && c->session) {
-        c->reoffload = false; /* the program wants it in the kernel */
         c->notify_upload = false;
         session_answer(c->session, PROTOCOL_UPLOAD, c->upload_serial, c, 0, 0, NULL);
     }
     if (c->want_release && !c->restoring && !c->flushing &&
         (c->state == CHIMNEY_IN_HOST || c->lent)) {
         drop(d, c);
-        return;
-    }
-    if (c->reoffload && c->state == CHIMNEY_IN_HOST && !d->stopping) {
-        c->reoffload = false;
-        snprintf(c->want_why, sizeof(c->want_why), "larger rings");
-        c->tries = 0;
-        c->retry_ns = 0;
-        want(d, c); /* pumped after every message */
     }
 }
 
@@ -1036,7 +1026,7 @@ static void on_upload_all(struct daemon *d, struct port_ctx *p)
 
 static void on_resume(struct daemon *d, struct port_ctx *p, const struct chimney_capabilities *caps)
 {
-    struct mail mail = { .kind = MAIL_CAPS, .port = p };
+    struct mail mail = {.kind = MAIL_CAPS, .port = p};
     struct conn *lent[HANDOFF_BATCH];
     size_t n = 0;
 
@@ -1065,18 +1055,15 @@ static void on_resume(struct daemon *d, struct port_ctx *p, const struct chimney
 }
 
 /*
- * SmallIO: the rings are too small for the path.  An optional reason: at the largest size it is
- * ignored, else the connection comes back for a moment and leaves with larger ones.
+ * SmallIO: the rings are too small for the path.  An optional reason: the connection stays where it
+ * is, and its next offload gets larger ones.
  */
-static void larger_rings(struct daemon *d, struct conn *c)
+static void larger_rings(struct conn *c)
 {
     uint32_t size = c->handoff.rings.size;
 
-    if (size >= STREAM_RING_MAX || d->stopping || c->port->paused)
-        return;
-    c->ring_hint = 4 * size < STREAM_RING_MAX ? 4 * size : STREAM_RING_MAX;
-    c->reoffload = true;
-    move_upload(d, &c, 1, SmallIO, "for larger rings");
+    if (size < STREAM_RING_MAX)
+        c->ring_hint = 4 * size < STREAM_RING_MAX ? 4 * size : STREAM_RING_MAX;
 }
 
 /* ---- messages and time ---------------------------------------------------------------------- */
@@ -1105,8 +1092,7 @@ void move_mail(struct daemon *d, const struct mail *mail)
         if (mail->verb == TREE_INITIATE) {
             batch_done(d, p, mail->root);
             pump_offloads(d);
-        } else if (mail->verb == TREE_TERMINATE &&
-                   tree_block_layer(mail->root) == TREE_TCP) {
+        } else if (mail->verb == TREE_TERMINATE && tree_block_layer(mail->root) == TREE_TCP) {
             struct chimney_block *b = mail->root, *next;
 
             for (; b; b = next) {
@@ -1131,7 +1117,7 @@ void move_mail(struct daemon *d, const struct mail *mail)
         break;
     case MAIL_EVENT:
         if (mail->event == TcpIndicateRetrieve && mail->info == SmallIO)
-            larger_rings(d, c);
+            larger_rings(c);
         else if (mail->event == TcpIndicateRetrieve)
             move_upload(d, &c, 1, (enum chimney_upload_reason)mail->info,
                         reason_why((enum chimney_upload_reason)mail->info));

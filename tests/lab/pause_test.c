@@ -85,8 +85,12 @@ static void offload(unsigned first, unsigned last)
         snprintf(selector + strlen(selector), sizeof(selector) - strlen(selector), "%s%u",
                  i > first ? "," : "", ids[i]);
     ctl_do(ctl, "{\"command\":\"offload\",\"selector\":\"%s\",\"wait\":true}", selector);
-    for (unsigned i = first; i <= last; i++)
+    /* It may be on the way from rings that are too small for a flood to larger ones. */
+    for (unsigned i = first; i <= last; i++) {
+        for (int tries = 0; tries < 200 && strcmp(state_of(ids[i]), "Offloaded") != 0; tries++)
+            lab_sleep_ms(10);
         LAB_ZERO(strcmp(state_of(ids[i]), "Offloaded"));
+    }
 }
 
 /* Events of @kind since the subscription's last reading; failed moves apart. */

